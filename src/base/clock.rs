@@ -1,0 +1,24 @@
+//! The one place that reads the clock.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment, in nanoseconds since 1970-01-01T00:00:00Z.
+pub type UnixNanos = i128;
+
+/// Returns the wall clock.
+pub fn now() -> UnixNanos {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_nanos() as UnixNanos,
+        Err(before) => -(before.duration().as_nanos() as UnixNanos),
+    }
+}
+
+/// Returns the wall clock in whole seconds.
+pub fn now_seconds() -> i64 {
+    now().div_euclid(1_000_000_000) as i64
+}
+
+/// Starts a stopwatch that no clock change disturbs.
+pub fn stopwatch() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,9 @@
+//! Layer 0: identifiers, limits, time, randomness, progress. Knows nothing of mail or storage.
+
+pub mod bytes;
+pub mod clock;
+pub mod entropy;
+pub mod id;
+pub mod interrupt;
+pub mod limits;
+pub mod progress;
