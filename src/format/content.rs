@@ -1,0 +1,302 @@
+//! What a file's bytes are made of: sections of pieces, joined by runs.
+//!
+//! A section is self-contained: its runs give a stretch of the file, and a file is its sections in order. A
+//! message is one section unless it is very large. Structure and blob ids are encoded apart, because ids do not
+//! compress and structure does. Section "Content" of `repo-format.md`.
+
+use bincode::{Decode, Encode};
+
+use super::codec::{self, FormatError, Result};
+use crate::base::id::BlobId;
+use crate::base::limits;
+
+/// What the blobs of a segment hold; part of every frame's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+#[repr(u8)]
+pub enum BlobKind {
+    /// Header block of a message, then its MIME delimiter and part-header lines.
+    Head = 0,
+    /// Text of messages.
+    Text = 1,
+    /// Attachments, decoded where that is reversible.
+    Attachment = 2,
+    /// Files that are not messages.
+    File = 3,
+    /// Mailbox state that is rewritten all the time (`dovecot-uidlist`).
+    State = 4,
+    /// Pages of folders and of long contents.
+    Tree = 5,
+}
+
+impl BlobKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [BlobKind; 6] = [
+        BlobKind::Head,
+        BlobKind::Text,
+        BlobKind::Attachment,
+        BlobKind::File,
+        BlobKind::State,
+        BlobKind::Tree,
+    ];
+}
+
+/// What a section was cut as; tells the catalogue where headers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Shape {
+    /// Bytes without mail meaning.
+    Bytes,
+    /// A message from its first header line; piece 0 is its `head`.
+    Message,
+    /// More of the message that the previous section began.
+    Continued,
+    /// A message that cannot be looked into (compressed or encrypted by the mail server).
+    Opaque,
+}
+
+/// How a decoded run is turned back into the base64 lines that stood in the file.
+///
+/// Every line holds `width` characters and ends with CRLF or LF, but for the last, which holds what is left
+/// (1 to `width` characters) and whose line ending may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Base64Lines {
+    /// Characters per line; a multiple of 4.
+    pub width: u32,
+    /// Lines end with CRLF, else with LF.
+    pub crlf: bool,
+    /// The last line ends with a line ending too.
+    pub closed: bool,
+}
+
+/// Bytes of a section in one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Piece {
+    /// The blobs one after the other.
+    Plain(Vec<BlobId>),
+    /// The blobs one after the other, encoded as one base64 stream.
+    Base64(Base64Lines, Vec<BlobId>),
+    /// That many zero bytes, a hole of a sparse file.
+    Zeros(u64),
+}
+
+impl Piece {
+    /// The blobs of the piece.
+    pub fn blobs(&self) -> &[BlobId] {
+        match self {
+            Piece::Plain(blobs) | Piece::Base64(_, blobs) => blobs,
+            Piece::Zeros(_) => &[],
+        }
+    }
+}
+
+/// The next `length` bytes of the file come from where piece number `piece` was left off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Run {
+    /// Index into the section's pieces.
+    pub piece: u16,
+    /// Bytes of the file (after base64 encoding); at least 1.
+    pub length: u64,
+}
+
+/// A self-contained stretch of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Section {
+    /// What it was cut as.
+    pub shape: Shape,
+    /// The streams.
+    pub pieces: Vec<Piece>,
+    /// How they interleave; consumes every piece exactly.
+    pub runs: Vec<Run>,
+}
+
+impl Section {
+    /// Bytes of the file that the section gives.
+    pub fn length(&self) -> u64 {
+        self.runs.iter().map(|run| run.length).sum()
+    }
+}
+
+/// What the bytes of a file are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// The sections themselves; empty for an empty file.
+    Inline(Vec<Section>),
+    /// The sections stand in pages of their own.
+    Paged {
+        /// The top page, a `tree` blob.
+        root: BlobId,
+        /// Levels of fence pages above the leaves; 0 when `root` is a leaf.
+        levels: u8,
+        /// Messages in all sections below.
+        messages: u64,
+    },
+}
+
+impl Content {
+    /// The content of an empty file.
+    pub const EMPTY: Content = Content::Inline(Vec::new());
+
+    /// How many messages the file holds.
+    pub fn messages(&self) -> u64 {
+        match self {
+            Content::Inline(sections) => count_messages(sections),
+            Content::Paged { messages, .. } => *messages,
+        }
+    }
+}
+
+/// How many messages begin in these sections.
+pub fn count_messages(sections: &[Section]) -> u64 {
+    sections.iter().filter(|section| matches!(section.shape, Shape::Message | Shape::Opaque)).count() as u64
+}
+
+#[derive(Encode, Decode)]
+enum WirePiece {
+    Plain(u32),
+    Base64(Base64Lines, u32),
+    Zeros(u64),
+}
+
+#[derive(Encode, Decode)]
+struct WireSection {
+    shape: Shape,
+    pieces: Vec<WirePiece>,
+    runs: Vec<Run>,
+}
+
+#[derive(Encode, Decode)]
+enum WireContent {
+    Inline(Vec<WireSection>),
+    Paged { levels: u8, messages: u64 },
+}
+
+fn to_wire(section: &Section, ids: &mut Vec<BlobId>) -> WireSection {
+    let pieces = section
+        .pieces
+        .iter()
+        .map(|piece| {
+            ids.extend_from_slice(piece.blobs());
+            let count = piece.blobs().len() as u32;
+            match piece {
+                Piece::Plain(_) => WirePiece::Plain(count),
+                Piece::Base64(lines, _) => WirePiece::Base64(*lines, count),
+                Piece::Zeros(length) => WirePiece::Zeros(*length),
+            }
+        })
+        .collect();
+    WireSection { shape: section.shape, pieces, runs: section.runs.clone() }
+}
+
+fn take_ids(count: u32, ids: &mut impl Iterator<Item = BlobId>) -> Result<Vec<BlobId>> {
+    codec::limit("blobs of a section", count.into(), limits::SECTION_BLOBS_MAX as u64)?;
+    let taken: Vec<BlobId> = ids.take(count as usize).collect();
+    codec::agree(taken.len() == count as usize, "blob ids of a content")?;
+    Ok(taken)
+}
+
+fn from_wire(wire: WireSection, ids: &mut impl Iterator<Item = BlobId>) -> Result<Section> {
+    codec::limit("pieces of a section", wire.pieces.len() as u64, limits::SECTION_PIECES_MAX as u64)?;
+    codec::limit("runs of a section", wire.runs.len() as u64, limits::SECTION_RUNS_MAX as u64)?;
+    let mut pieces = Vec::with_capacity(wire.pieces.len());
+    for piece in wire.pieces {
+        pieces.push(match piece {
+            WirePiece::Plain(count) => Piece::Plain(take_ids(count, ids)?),
+            WirePiece::Base64(lines, count) => {
+                let width = lines.width as usize;
+                codec::agree(
+                    (limits::BASE64_WIDTH_MIN..=limits::BASE64_WIDTH_MAX).contains(&width)
+                        && width.is_multiple_of(4),
+                    "base64 line width",
+                )?;
+                Piece::Base64(lines, take_ids(count, ids)?)
+            }
+            WirePiece::Zeros(length) => Piece::Zeros(length),
+        });
+    }
+    let mut total = 0u64;
+    for run in &wire.runs {
+        codec::agree(usize::from(run.piece) < pieces.len() && run.length > 0, "runs of a section")?;
+        total = total
+            .checked_add(run.length)
+            .ok_or(FormatError::Limit { what: "length of a section", value: u64::MAX })?;
+    }
+    Ok(Section { shape: wire.shape, pieces, runs: wire.runs })
+}
+
+fn sections_from_wire(wire: Vec<WireSection>, mut ids: impl Iterator<Item = BlobId>) -> Result<Vec<Section>> {
+    codec::limit("sections", wire.len() as u64, limits::PAGE_SECTIONS_MAX as u64)?;
+    let sections = wire.into_iter().map(|section| from_wire(section, &mut ids)).collect::<Result<_>>()?;
+    codec::agree(ids.next().is_none(), "blob ids of a content")?;
+    Ok(sections)
+}
+
+/// Bytes that the structure of these sections takes, for the decision between inline and paged.
+pub fn recipe_bytes(sections: &[Section]) -> usize {
+    let mut ids = Vec::new();
+    let wire: Vec<WireSection> = sections.iter().map(|section| to_wire(section, &mut ids)).collect();
+    codec::encode(&wire).len() + ids.len() * size_of::<BlobId>()
+}
+
+/// Encodes a content: the structure is returned, the ids are appended to `ids`.
+pub fn encode(content: &Content, ids: &mut Vec<BlobId>) -> Vec<u8> {
+    codec::encode(&match content {
+        Content::Inline(sections) => WireContent::Inline(sections.iter().map(|s| to_wire(s, ids)).collect()),
+        Content::Paged { root, levels, messages } => {
+            ids.push(*root);
+            WireContent::Paged { levels: *levels, messages: *messages }
+        }
+    })
+}
+
+/// Decodes a content from its structure and its ids, which must be used up exactly.
+pub fn decode(structure: &[u8], ids: &[BlobId]) -> Result<Content> {
+    match codec::decode(structure, "content")? {
+        WireContent::Inline(wire) => Ok(Content::Inline(sections_from_wire(wire, ids.iter().copied())?)),
+        WireContent::Paged { levels, messages } => {
+            codec::limit("levels of a content", levels.into(), limits::PAGE_LEVELS_MAX.into())?;
+            let [root] = ids else { return Err(FormatError::Inconsistent { what: "blob ids of a content" }) };
+            Ok(Content::Paged { root: *root, levels, messages })
+        }
+    }
+}
+
+/// One page of a long content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentPage {
+    /// Sections in order.
+    Leaf(Vec<Section>),
+    /// Pages in order, each with the bytes of the file below it.
+    Fence(Vec<(BlobId, u64)>),
+}
+
+#[derive(Encode, Decode)]
+enum WirePage {
+    Leaf(Vec<WireSection>, Vec<BlobId>),
+    Fence(Vec<(BlobId, u64)>),
+}
+
+impl ContentPage {
+    /// The plaintext of the page's blob.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(&match self {
+            ContentPage::Leaf(sections) => {
+                let mut ids = Vec::new();
+                let wire = sections.iter().map(|section| to_wire(section, &mut ids)).collect();
+                WirePage::Leaf(wire, ids)
+            }
+            ContentPage::Fence(children) => WirePage::Fence(children.clone()),
+        })
+    }
+
+    /// Reads the plaintext of a page's blob.
+    pub fn decode(bytes: &[u8]) -> Result<ContentPage> {
+        codec::limit("bytes of a content page", bytes.len() as u64, limits::PAGE_BYTES_MAX as u64)?;
+        match codec::decode(bytes, "content page")? {
+            WirePage::Leaf(wire, ids) => Ok(ContentPage::Leaf(sections_from_wire(wire, ids.into_iter())?)),
+            WirePage::Fence(children) => {
+                codec::limit("pages below a fence", children.len() as u64, limits::PAGE_ENTRIES_MAX as u64)?;
+                codec::agree(!children.is_empty(), "fence page")?;
+                Ok(ContentPage::Fence(children))
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Index deltas: which packs a run stored, and which blobs lie in them.
+
+use bincode::{Decode, Encode};
+
+use super::codec::{self, FormatError, Result};
+use super::envelope::PackEnvelope;
+use super::pack::SegmentTable;
+use crate::base::id::{BlobId, ObjectHash};
+use crate::base::limits;
+
+/// The clear part of a delta: names and sizes of its packs, so that anyone can see whether they are there.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PackList {
+    /// Hash and file size of each pack.
+    pub packs: Vec<(ObjectHash, u64)>,
+}
+
+/// The sealed part for one pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackContents {
+    /// The pack's key envelope, as it stands in the pack.
+    pub envelope: Vec<u8>,
+    /// The pack's segments.
+    pub table: SegmentTable,
+    /// Ids of all blobs, segment by segment, in order.
+    pub ids: Vec<BlobId>,
+}
+
+#[derive(Encode, Decode)]
+struct WireContents {
+    envelope: Vec<u8>,
+    table: SegmentTable,
+    ids: Vec<u8>,
+}
+
+/// Encodes the sealed part; one element per pack of the [`PackList`].
+pub fn encode(packs: &[PackContents]) -> Vec<u8> {
+    let wire: Vec<WireContents> = packs
+        .iter()
+        .map(|pack| WireContents {
+            envelope: pack.envelope.clone(),
+            table: pack.table.clone(),
+            ids: pack.ids.iter().flat_map(|id| id.0).collect(),
+        })
+        .collect();
+    codec::encode(&wire)
+}
+
+/// Decodes the sealed part of a delta that names `count` packs.
+pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<PackContents>> {
+    let wire: Vec<WireContents> = codec::decode(bytes, "index delta")?;
+    codec::agree(wire.len() == count, "packs of an index delta")?;
+    wire.into_iter()
+        .map(|pack| {
+            codec::agree(pack.envelope.len() == PackEnvelope::BYTES, "envelope of a pack")?;
+            pack.table.check()?;
+            let blobs: usize = pack.table.segments.iter().map(|segment| segment.lengths.len()).sum();
+            let (ids, rest) = pack.ids.as_chunks::<16>();
+            codec::agree(ids.len() == blobs && rest.is_empty(), "blob ids of an index delta")?;
+            Ok(PackContents {
+                envelope: pack.envelope,
+                table: pack.table,
+                ids: ids.iter().map(|id| BlobId(*id)).collect(),
+            })
+        })
+        .collect()
+}
+
+impl PackList {
+    /// Encodes the clear part.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Decodes the clear part.
+    pub fn decode(bytes: &[u8]) -> Result<PackList> {
+        let list: PackList = codec::decode(bytes, "index delta")?;
+        codec::limit("packs of an index delta", list.packs.len() as u64, limits::DELTA_PACKS_MAX as u64)?;
+        match list.packs.iter().find(|(_, size)| *size > limits::PACK_BYTES_MAX) {
+            Some(&(_, value)) => Err(FormatError::Limit { what: "bytes of a pack", value }),
+            None => Ok(list),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Layer 1: the formats of mail. Pure functions over bytes; nothing here fails on odd input.
+
+pub mod dbox;
+pub mod detect;
+pub mod hint;
+pub mod maildir;
+pub mod mbox;
+pub mod mime;
