@@ -13,5 +13,6 @@
 //! ```
 
 pub mod base;
+pub mod chunk;
 pub mod format;
 pub mod mail;
