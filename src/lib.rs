@@ -14,5 +14,7 @@
 
 pub mod base;
 pub mod chunk;
+pub mod compress;
+pub mod crypto;
 pub mod format;
 pub mod mail;
