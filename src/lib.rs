@@ -17,4 +17,6 @@ pub mod chunk;
 pub mod compress;
 pub mod crypto;
 pub mod format;
+pub mod index;
 pub mod mail;
+pub mod store;

@@ -1,0 +1,290 @@
+//! A store in a folder of a local disk or a mounted share.
+//!
+//! An object is written under `tmp/`, synced, and linked to its name, so a name never holds half an object. The
+//! folder that received the name is synced before `create` returns, for packs at the next barrier.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::{Folder, Place, Storage, StoreError};
+use crate::base::entropy;
+use crate::base::id::{HostId, ObjectHash};
+
+/// Bytes of the disk that a backup leaves alone, so that the mail on the same disk can still be delivered.
+const RESERVE_BYTES: u64 = 32 << 20;
+
+/// A store in a folder.
+#[derive(Debug)]
+pub struct LocalStore {
+    root: PathBuf,
+    /// Folders that received a pack since the last barrier.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl LocalStore {
+    /// Opens the store in `root`, which need not exist.
+    pub fn new(root: &Path) -> LocalStore {
+        LocalStore { root: root.to_owned(), unsynced: Mutex::default() }
+    }
+
+    /// Makes the folders of a new store; `root` must be absent or empty.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        let fail = |error| StoreError::new("create", self.location(), error);
+        make_folder(&self.root).map_err(fail)?;
+        if fs::read_dir(&self.root).map_err(fail)?.next().is_some() {
+            let error = io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the folder is not empty (an init that was interrupted leaves such a folder: remove it)",
+            );
+            return Err(fail(error));
+        }
+        for name in Folder::ALL.iter().map(|folder| folder.name()).chain(["tmp"]) {
+            make_folder(&self.root.join(name)).map_err(fail)?;
+        }
+        sync_folder(&self.root).map_err(fail)
+    }
+
+    fn path(&self, place: &Place) -> PathBuf {
+        self.root.join(place.to_string())
+    }
+
+    fn temporary(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
+        let path =
+            self.root.join("tmp").join(format!("{owner}-{:016x}", u64::from_le_bytes(entropy::random())));
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&path).or_else(|error| {
+            // A copy of a repository made by a tool that skips empty folders has no tmp/.
+            if error.kind() != io::ErrorKind::NotFound || !self.root.join("config").exists() {
+                return Err(error);
+            }
+            make_folder(&self.root.join("tmp"))?;
+            options.open(&path)
+        });
+        let file = file.map_err(|error| StoreError::new("create a file in", self.location(), error))?;
+        Ok((file, path))
+    }
+
+    /// Gives a finished temporary file its name, unless the name is taken; then the file is dropped.
+    fn publish(&self, temporary: &Path, place: &Place) -> Result<PathBuf, StoreError> {
+        let fail = |error| StoreError::new("create", place.to_string(), error);
+        let target = self.path(place);
+        let folder = target.parent().expect("objects lie in folders").to_owned();
+        let mut moved = rename_if_absent(temporary, &target);
+        if matches!(&moved, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            make_folder(&folder).map_err(fail)?;
+            sync_folder(folder.parent().expect("a folder of objects has a parent")).map_err(fail)?;
+            moved = rename_if_absent(temporary, &target);
+        }
+        match moved {
+            Ok(()) => Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && place.hash().is_some() => {
+                // The same name is the same content, so the twin is as good; readers verify the hash anyway.
+                fs::remove_file(temporary).map_err(fail)?;
+                Ok(folder)
+            }
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    fn check_space(&self, bytes: u64, object: &str) -> Result<(), StoreError> {
+        match self.available_bytes() {
+            Some(available) if available < bytes + RESERVE_BYTES => {
+                let detail = format!("{available} bytes are left and {RESERVE_BYTES} are kept in reserve");
+                Err(StoreError::new("create", object, io::Error::new(io::ErrorKind::StorageFull, detail)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Shares without RENAME_NOREPLACE: a hard link refuses a taken name as well.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            match fs::hard_link(from, to) {
+                Ok(()) => fs::remove_file(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+                Err(_) if to.try_exists()? => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(_) => fs::rename(from, to),
+            }
+        }
+        result => Ok(result?),
+    }
+}
+
+impl Storage for LocalStore {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn read(&self, place: &Place, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
+        let fail = |error| StoreError::new("read", place.to_string(), error);
+        let file = File::open(self.path(place)).map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        if size > bytes_max {
+            return Err(StoreError::sized("read", place.to_string(), format!("{size} bytes are too many")));
+        }
+        let mut bytes = Vec::with_capacity(size as usize + 1);
+        file.take(bytes_max).read_to_end(&mut bytes).map_err(fail)?;
+        Ok(bytes)
+    }
+
+    fn read_range(&self, place: &Place, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+        let fail = |error| StoreError::new("read", place.to_string(), error);
+        let file = File::open(self.path(place)).map_err(fail)?;
+        // A truncated object is told before memory is taken for what it lacks.
+        let size = file.metadata().map_err(fail)?.len();
+        if offset.checked_add(length as u64).is_none_or(|end| end > size) {
+            let detail = format!("the file ends at {size}, bytes from {offset} were expected");
+            return Err(StoreError::sized("read", place.to_string(), detail));
+        }
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, offset).map_err(fail)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<(Place, u64)>, StoreError> {
+        let top = self.root.join(folder.name());
+        let fail = |error| StoreError::new("list", folder.name(), error);
+        let mut found = Vec::new();
+        let mut add = |parent: &str, path: &Path| -> Result<(), StoreError> {
+            let entries = match fs::read_dir(path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(fail(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(fail)?;
+                let place = entry.file_name().to_str().and_then(|name| folder.parse(parent, name));
+                let Some(place) = place else { continue };
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_file() => found.push((place, metadata.len())),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(StoreError::new("read", place.to_string(), error)),
+                }
+            }
+            Ok(())
+        };
+        if !folder.is_nested() {
+            add("", &top)?;
+        } else if let Some(parents) = subfolders(&top).map_err(fail)? {
+            parents.iter().try_for_each(|parent| add(parent, &top.join(parent)))?;
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        // The reserve is kept from packs only: without their delta and snapshot they would be worth nothing.
+        let name = place.to_string();
+        let (mut file, temporary) = self.temporary("object")?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // Best effort: what stays in tmp/ is collected by prune.
+            let _ = fs::remove_file(&temporary);
+            return Err(StoreError::new("write", name, error));
+        }
+        let folder = self.publish(&temporary, place)?;
+        sync_folder(&folder).map_err(|error| StoreError::new("sync", name, error))
+    }
+
+    fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
+        self.check_space(crate::base::limits::PACK_BYTES_AIM, "a pack")?;
+        let (file, path) = self.temporary(&host.to_string())?;
+        Ok(PackFile { file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        let mut folders = self.unsynced.lock().expect("no holder panics");
+        // A folder leaves the list only when it is synced: a later barrier must not pass over it.
+        while let Some(folder) = folders.first() {
+            sync_folder(folder)
+                .map_err(|error| StoreError::new("sync", folder.display().to_string(), error))?;
+            folders.pop_first();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, place: &Place) -> Result<(), StoreError> {
+        let path = self.path(place);
+        let removed =
+            fs::remove_file(&path).and_then(|()| sync_folder(path.parent().expect("an object's folder")));
+        removed.map_err(|error| StoreError::new("remove", place.to_string(), error))
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.root).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn finish_pack(&self, mut pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
+        let hash = ObjectHash(*pack.hasher.finalize().as_bytes());
+        let place = Place::Pack(hash);
+        let file = pack.file.take().expect("a pack is finished once");
+        file.sync_data().map_err(|error| StoreError::new("sync", place.to_string(), error))?;
+        let folder = self.publish(&pack.path, &place)?;
+        self.unsynced.lock().expect("no holder panics").insert(folder);
+        Ok((hash, pack.bytes))
+    }
+}
+
+/// The names of a folder's subfolders; `None` when it is not there.
+fn subfolders(path: &Path) -> io::Result<Option<Vec<String>>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(Some(names))
+}
+
+/// A pack that is being written under `tmp/`; dropped unfinished, it is removed.
+#[derive(Debug)]
+pub struct PackFile {
+    file: Option<File>,
+    path: PathBuf,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl PackFile {
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        let file = self.file.as_mut().expect("an open pack has its file");
+        file.write_all(bytes).map_err(|error| StoreError::new("write", "a pack", error))
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for PackFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Best effort: what stays in tmp/ is collected by prune.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Layer 2: where a repository's objects lie. Objects are created if absent and never changed.
+
+mod error;
+mod local;
+mod place;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use local::{LocalStore, PackFile};
+pub use place::{Folder, Place};
+
+use crate::base::id::{HostId, ObjectHash};
+
+/// A place that holds the objects of one repository.
+///
+/// The one joint behind which other kinds of places (SFTP, S3) will stand.
+pub trait Storage: Send + Sync {
+    /// Where this is, for messages.
+    fn location(&self) -> String;
+    /// Reads an object whole; one larger than `bytes_max` is refused.
+    fn read(&self, place: &Place, bytes_max: u64) -> Result<Vec<u8>, StoreError>;
+    /// Reads `length` bytes from `offset`; fewer is an error.
+    fn read_range(&self, place: &Place, offset: u64, length: usize) -> Result<Vec<u8>, StoreError>;
+    /// Lists a folder: every object that has a lawful name, with its size; other files are passed over.
+    fn list(&self, folder: Folder) -> Result<Vec<(Place, u64)>, StoreError>;
+    /// Creates an object; durable on return. An object that is there already is left as it is.
+    fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Starts an object that is too large for memory, on behalf of `host`.
+    fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError>;
+    /// Names a finished pack by its hash; durable after the next [`Storage::barrier`]. Gives hash and size.
+    fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError>;
+    /// Makes everything durable that was created before.
+    fn barrier(&self) -> Result<(), StoreError>;
+    /// Removes an object (a key slot; packs belong to prune).
+    fn remove(&self, place: &Place) -> Result<(), StoreError>;
+    /// Bytes that can still be stored, where that is known.
+    fn available_bytes(&self) -> Option<u64>;
+}
