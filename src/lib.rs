@@ -19,4 +19,6 @@ pub mod crypto;
 pub mod format;
 pub mod index;
 pub mod mail;
+pub mod repo;
+pub mod source;
 pub mod store;

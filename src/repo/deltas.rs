@@ -1,0 +1,138 @@
+//! Index deltas: written once per group of packs, read to fill the local index.
+
+use std::collections::HashSet;
+use std::sync::{Arc, RwLock};
+
+use super::objects::{NewObject, SignedObject, Signer};
+use super::packer::FinishedPack;
+use super::packs::to_info;
+use super::records::{self, HostInfo};
+use super::{RepoError, Repository, following};
+use crate::base::id::{DomainId, HostId, ObjectHash};
+use crate::format::delta::{self, PackContents, PackList};
+use crate::format::keyset::WriterKeys;
+use crate::format::object::ObjectType;
+use crate::index::{DeltaPack, Index};
+use crate::store::{Folder, Place};
+
+/// A delta whose signature holds, opened.
+pub struct Delta {
+    /// Who wrote it.
+    pub host: HostId,
+    /// The domain of its blobs.
+    pub domain: DomainId,
+    /// Its packs: name, size, contents.
+    pub packs: Vec<(ObjectHash, u64, PackContents)>,
+}
+
+/// Reads one delta; `None` when it is sealed for another domain than ours.
+pub fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Result<Option<Delta>, RepoError> {
+    let id = repository.id();
+    let damaged = |detail: String| RepoError::Damaged { object: place.to_string(), detail };
+    if let Place::Delta(host, ..) = place
+        && records::host_verifier(repository, hosts, host).is_none()
+    {
+        return Ok(None);
+    }
+    let verifier =
+        |header: &crate::format::object::Header| records::host_verifier(repository, hosts, &header.host);
+    let object = SignedObject::read(repository.store.as_ref(), place, &[ObjectType::Delta], &id, verifier)?;
+    let (host, domain) = (object.header().host, object.header().domain);
+    let Some(key) = repository.keys.domain(&domain) else { return Ok(None) };
+    let list = PackList::decode(object.clear()).map_err(|error| damaged(error.to_string()))?;
+    let opened = object.open(&id, Some(&key.delta_key))?;
+    let contents =
+        delta::decode(&opened.secret, list.packs.len()).map_err(|error| damaged(error.to_string()))?;
+    let packs = list.packs.into_iter().zip(contents).map(|((hash, size), contents)| (hash, size, contents));
+    Ok(Some(Delta { host, domain, packs: packs.collect() }))
+}
+
+/// Writes the delta of some packs and gives its hash; the caller has passed the barrier.
+pub fn write(
+    repository: &Repository,
+    writer: &WriterKeys,
+    sequence: u64,
+    packs: &[FinishedPack],
+) -> Result<ObjectHash, RepoError> {
+    let list = PackList { packs: packs.iter().map(|pack| (pack.hash, pack.size)).collect() };
+    let contents: Vec<PackContents> = packs.iter().map(|pack| pack.contents.clone()).collect();
+    let object = NewObject {
+        object_type: ObjectType::Delta,
+        epoch: writer.epoch,
+        host: writer.host,
+        domain: writer.domain,
+        sequence,
+        clear: list.encode(),
+        secret: delta::encode(&contents),
+    };
+    let key = &writer.delta_key;
+    let signer = Signer::Host(writer);
+    let place = object.write(repository.store.as_ref(), &repository.id(), Some(key), signer)?;
+    Ok(*place.hash().expect("deltas are named by their hash"))
+}
+
+/// What the index wants to know of a pack.
+pub fn for_index(hash: ObjectHash, size: u64, contents: &PackContents) -> DeltaPack {
+    let mut ids = contents.ids.iter();
+    let mut blobs = Vec::with_capacity(contents.ids.len());
+    for (segment, entry) in contents.table.segments.iter().enumerate() {
+        for position in 0..entry.lengths.len() {
+            // Both are below 65,536 by the limits table.
+            blobs.extend(ids.next().map(|id| (*id, segment as u16, position as u16)));
+        }
+    }
+    DeltaPack { info: to_info(hash, size, contents), blobs }
+}
+
+/// Brings the index into step with the store: forgets deltas that are gone, reads those that are new.
+///
+/// Gives the deltas that could not be used, each with its reason; they block nothing that does not need them.
+pub fn sync(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<(Place, RepoError)>, RepoError> {
+    let mut index = index.write().expect("no holder panics");
+    // Before listing: a delta that another process adds in between must not look vanished.
+    let known = index.deltas()?;
+    let listed = repository.store.list(Folder::Deltas)?;
+    let hashes: HashSet<ObjectHash> = listed.iter().filter_map(|(place, _)| place.hash().copied()).collect();
+    if !known.is_subset(&hashes) {
+        index.retain(&hashes)?;
+    }
+    let fresh: Vec<Place> = listed
+        .into_iter()
+        .map(|(place, _)| place)
+        .filter(|p| p.hash().is_some_and(|h| !known.contains(h)))
+        .collect();
+    if fresh.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hosts = records::hosts(repository)?;
+    let mut unusable = Vec::new();
+    for place in fresh {
+        let hash = *place.hash().expect("deltas are named by their hash");
+        match read(repository, &hosts, &place) {
+            Ok(Some(delta)) => {
+                let packs: Vec<DeltaPack> = delta
+                    .packs
+                    .iter()
+                    .map(|(hash, size, contents)| for_index(*hash, *size, contents))
+                    .collect();
+                index.apply(&delta.domain, &hash, &packs)?;
+            }
+            Ok(None) => index.apply(&DomainId::default(), &hash, &[])?,
+            Err(error) => unusable.push((place, error)),
+        }
+    }
+    Ok(unusable)
+}
+
+/// The next free number in `index/<host>`.
+pub fn next_sequence(repository: &Repository, host: &HostId) -> Result<u64, RepoError> {
+    let listed = repository.store.list(Folder::Deltas)?;
+    let own = listed.into_iter().filter_map(|(place, _)| match place {
+        Place::Delta(of, sequence, _) if of == *host => Some(sequence),
+        _ => None,
+    });
+    following(own.max().unwrap_or(0), Folder::Deltas)
+}
+
+/// Shares an index among threads.
+pub type SharedIndex = Arc<RwLock<Index>>;

@@ -1,0 +1,34 @@
+//! Layer 3: a repository: its keys, packs, trees, snapshots, and the order in which they are written.
+
+pub mod blob_writer;
+pub mod content;
+pub mod deltas;
+mod error;
+pub mod extract;
+pub mod lockstep;
+pub mod objects;
+pub mod packer;
+pub mod packs;
+pub mod presence;
+pub mod reader;
+pub mod records;
+pub mod repository;
+pub mod snapshots;
+pub mod tree;
+pub mod txn;
+pub mod view;
+
+pub use error::RepoError;
+pub use repository::Repository;
+
+use crate::base::limits;
+use crate::store::Folder;
+
+/// The number after `last` in a folder; names above the limit are refused by every reader, so none is written.
+fn following(last: u64, folder: Folder) -> Result<u64, RepoError> {
+    if last < limits::SEQUENCE_MAX {
+        return Ok(last + 1);
+    }
+    let detail = format!("an object numbered {last} leaves no number for new ones: move it away");
+    Err(RepoError::Damaged { object: folder.name().to_owned(), detail })
+}

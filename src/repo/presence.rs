@@ -1,0 +1,57 @@
+//! Which blobs need not be stored again: those that the index knows and whose packs are really there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::RwLock;
+
+use super::{RepoError, Repository};
+use crate::base::id::{BlobId, DomainId, ObjectHash};
+use crate::index::{Index, PackNumber};
+use crate::store::Folder;
+
+/// What a backup may lean on.
+pub struct Presence<'a> {
+    index: &'a RwLock<Index>,
+    domain: DomainId,
+    /// Packs that a delta names and that are missing, or have another size.
+    absent: HashSet<PackNumber>,
+    /// Something was lost: what earlier snapshots refer to is looked at closely.
+    pub doubtful: bool,
+}
+
+impl<'a> Presence<'a> {
+    /// Compares the index, which is in step with the deltas, with the packs that are there.
+    ///
+    /// So a lost pack heals by itself: what it held is stored again as far as the source still has it.
+    pub fn new(
+        repository: &Repository,
+        index: &'a RwLock<Index>,
+        domain: DomainId,
+        unusable_deltas: usize,
+    ) -> Result<Presence<'a>, RepoError> {
+        let stored = repository.store.list(Folder::Packs)?;
+        let stored: HashMap<ObjectHash, u64> =
+            stored.into_iter().filter_map(|(place, size)| place.hash().map(|hash| (*hash, size))).collect();
+        let known = index.read().expect("no holder panics").packs()?;
+        let lost = known.into_iter().filter(|(_, hash, size)| stored.get(hash) != Some(size));
+        let absent: HashSet<PackNumber> = lost.map(|(number, ..)| number).collect();
+        let doubtful = unusable_deltas > 0 || !absent.is_empty();
+        Ok(Presence { index, domain, absent, doubtful })
+    }
+
+    /// Packs that should be there and are not.
+    pub fn absent_packs(&self) -> usize {
+        self.absent.len()
+    }
+
+    /// Is the blob stored?
+    pub fn holds(&self, id: &BlobId) -> Result<bool, RepoError> {
+        let index = self.index.read().expect("no holder panics");
+        if !index.contains(&self.domain, id)? {
+            return Ok(false);
+        }
+        if self.absent.is_empty() {
+            return Ok(true);
+        }
+        Ok(index.lookup(&self.domain, id)?.iter().any(|location| !self.absent.contains(&location.pack)))
+    }
+}

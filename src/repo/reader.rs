@@ -1,0 +1,176 @@
+//! Reading blobs: one range read a segment, every blob verified against its id.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::RepoError;
+use super::packs::PackMap;
+use crate::base::id::{BlobId, DomainId};
+use crate::compress;
+use crate::crypto::blob_id::BlobNamer;
+use crate::crypto::pack::FrameKind;
+use crate::format::content::BlobKind;
+use crate::index::{Index, Location};
+use crate::store::{Place, Storage};
+
+/// A blob inside a decompressed segment.
+#[derive(Clone)]
+pub struct Blob {
+    segment: Arc<PlainSegment>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        &self.segment.plain[self.range.clone()]
+    }
+}
+
+struct PlainSegment {
+    kind: BlobKind,
+    plain: Vec<u8>,
+    /// Where each blob ends.
+    ends: Vec<u32>,
+}
+
+type SegmentKey = (u32, u16);
+
+/// Segments read last, up to a number of bytes.
+struct SegmentCache {
+    segments: HashMap<SegmentKey, (u64, Arc<PlainSegment>)>,
+    bytes: usize,
+    bytes_max: usize,
+    clock: u64,
+}
+
+impl SegmentCache {
+    fn get(&mut self, key: SegmentKey) -> Option<Arc<PlainSegment>> {
+        self.clock += 1;
+        let (used, segment) = self.segments.get_mut(&key)?;
+        *used = self.clock;
+        Some(Arc::clone(segment))
+    }
+
+    fn insert(&mut self, key: SegmentKey, segment: Arc<PlainSegment>) {
+        self.clock += 1;
+        self.bytes += segment.plain.len();
+        if let Some((_, old)) = self.segments.insert(key, (self.clock, segment)) {
+            self.bytes -= old.plain.len();
+        }
+        while self.bytes > self.bytes_max && self.segments.len() > 1 {
+            let oldest = self.segments.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+            let (_, segment) =
+                oldest.and_then(|key| self.segments.remove(&key)).expect("more than one segment");
+            self.bytes -= segment.plain.len();
+        }
+    }
+}
+
+/// Reads the blobs of one domain; shared by all threads.
+pub struct BlobReader<'a> {
+    store: Arc<dyn Storage>,
+    packs: &'a PackMap,
+    namer: BlobNamer,
+    domain: DomainId,
+    index: &'a RwLock<Index>,
+    cache: Mutex<SegmentCache>,
+}
+
+impl<'a> BlobReader<'a> {
+    /// A reader that keeps up to `cache_bytes` of plaintext.
+    pub fn new(
+        store: Arc<dyn Storage>,
+        packs: &'a PackMap,
+        namer: BlobNamer,
+        domain: DomainId,
+        index: &'a RwLock<Index>,
+        cache_bytes: usize,
+    ) -> BlobReader<'a> {
+        let cache = SegmentCache { segments: HashMap::new(), bytes: 0, bytes_max: cache_bytes, clock: 0 };
+        BlobReader { store, packs, namer, domain, index, cache: Mutex::new(cache) }
+    }
+
+    /// Where a blob lies first; the order in which a restore reads.
+    pub fn locate(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
+        let index = self.index.read().expect("no holder panics");
+        Ok(index.lookup(&self.domain, id)?.into_iter().next())
+    }
+
+    /// Reads a page of a tree.
+    pub fn page(&self, id: &BlobId) -> Result<Blob, RepoError> {
+        self.read(id, true)
+    }
+
+    /// Reads a piece of a file.
+    pub fn data(&self, id: &BlobId) -> Result<Blob, RepoError> {
+        self.read(id, false)
+    }
+
+    fn read(&self, id: &BlobId, page: bool) -> Result<Blob, RepoError> {
+        let locations = self.index.read().expect("no holder panics").lookup(&self.domain, id)?;
+        let mut first_error = None;
+        for location in locations {
+            match self.read_at(id, page, location) {
+                Ok(blob) => return Ok(blob),
+                // Another copy may be whole.
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or(RepoError::MissingBlob { id: *id }))
+    }
+
+    fn read_at(&self, id: &BlobId, page: bool, location: Location) -> Result<Blob, RepoError> {
+        let key = (location.pack, location.segment);
+        let cached = self.cache.lock().expect("no holder panics").get(key);
+        let segment = match cached {
+            Some(segment) => segment,
+            None => {
+                let segment = Arc::new(self.load(location)?);
+                self.cache.lock().expect("no holder panics").insert(key, Arc::clone(&segment));
+                segment
+            }
+        };
+        let position = usize::from(location.position);
+        let start = position.checked_sub(1).map_or(Some(0), |before| segment.ends.get(before).copied());
+        let range = start.zip(segment.ends.get(position).copied()).map(|(s, e)| s as usize..e as usize);
+        let range = range.ok_or(RepoError::MissingBlob { id: *id })?;
+        if self.namer.name(segment.kind, &segment.plain[range.clone()]) != *id
+            || page != (segment.kind == BlobKind::Tree)
+        {
+            let pack = self.index.read().expect("no holder panics").pack(location.pack)?;
+            let detail = format!("blob {id} is not what its id promises");
+            return Err(RepoError::Damaged { object: Place::Pack(pack.hash).to_string(), detail });
+        }
+        Ok(Blob { segment, range })
+    }
+
+    fn load(&self, location: Location) -> Result<PlainSegment, RepoError> {
+        let pack = self.packs.get(self.index, location.pack)?;
+        let number = usize::from(location.segment);
+        let damaged =
+            |detail: String| RepoError::Damaged { object: Place::Pack(pack.hash).to_string(), detail };
+        let segment =
+            pack.table.segments.get(number).ok_or_else(|| damaged(format!("it has no segment {number}")))?;
+        if !pack.opens(FrameKind::Blob(segment.kind)) {
+            return Err(RepoError::NotForThisKey { object: Place::Pack(pack.hash).to_string() });
+        }
+        let frame = self.store.read_range(
+            &Place::Pack(pack.hash),
+            pack.offsets[number],
+            segment.frame_bytes as usize,
+        )?;
+        let stored = pack
+            .open_frame(FrameKind::Blob(segment.kind), number as u64, frame)
+            .map_err(|error| damaged(format!("segment {number}: {error}")))?;
+        let plain = compress::decompress(segment.compression, &stored, segment.plain_bytes() as usize)
+            .map_err(|error| damaged(format!("segment {number}: {error}")))?
+            .into_owned();
+        let mut end = 0;
+        let ends = segment.lengths.iter().map(|length| {
+            end += length;
+            end
+        });
+        Ok(PlainSegment { kind: segment.kind, ends: ends.collect(), plain })
+    }
+}

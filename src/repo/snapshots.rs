@@ -1,0 +1,205 @@
+//! Snapshots: listed, verified, chosen.
+
+use std::collections::BTreeMap;
+
+use super::objects::SignedObject;
+use super::records::{self, HostInfo};
+use super::view::is_within;
+use super::{RepoError, Repository};
+use crate::base::id::{DomainId, HostId, ObjectHash};
+use crate::format::object::ObjectType;
+use crate::format::snapshot::{Checkpoint, Snapshot};
+use crate::store::{Folder, Place};
+
+/// A verified snapshot and where it stands.
+#[derive(Debug, Clone)]
+pub struct SnapshotInfo {
+    /// Hash of the object: the snapshot's id.
+    pub hash: ObjectHash,
+    /// Who wrote it.
+    pub host: HostId,
+    /// The domain of its blobs.
+    pub domain: DomainId,
+    /// Its number among the host's.
+    pub sequence: u64,
+    /// What it says.
+    pub snapshot: Snapshot,
+}
+
+/// What `snapshots/` holds, as far as our keys open it.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Snapshots, oldest first by host and number.
+    pub snapshots: Vec<SnapshotInfo>,
+    /// Checkpoints of running or interrupted backups.
+    pub checkpoints: Vec<(Place, Checkpoint)>,
+    /// Objects that could not be used, each with its reason.
+    pub unusable: Vec<(Place, RepoError)>,
+    /// Objects of other hosts that our key does not open.
+    pub foreign: usize,
+}
+
+enum Opened {
+    Snapshot(Box<SnapshotInfo>),
+    Checkpoint(Checkpoint),
+    Foreign,
+}
+
+/// Reads and verifies all snapshots that our keys open.
+pub fn list(repository: &Repository) -> Result<Listed, RepoError> {
+    let hosts = records::hosts(repository)?;
+    let mut listed = Listed::default();
+    for (place, _) in repository.store.list(Folder::Snapshots)? {
+        match read(repository, &hosts, &place) {
+            Ok(Opened::Snapshot(info)) => listed.snapshots.push(*info),
+            Ok(Opened::Checkpoint(checkpoint)) => listed.checkpoints.push((place, checkpoint)),
+            Ok(Opened::Foreign) => listed.foreign += 1,
+            Err(error) => listed.unusable.push((place, error)),
+        }
+    }
+    listed.snapshots.sort_by_key(|info| (info.snapshot.started, info.sequence));
+    Ok(listed)
+}
+
+fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Result<Opened, RepoError> {
+    let Place::Snapshot(host, sequence, hash) = *place else { return Ok(Opened::Foreign) };
+    let Some(key) = repository.keys.snapshot_key(&host) else { return Ok(Opened::Foreign) };
+    let id = repository.id();
+    let expected = [ObjectType::Snapshot, ObjectType::Checkpoint];
+    let verifier = |_: &_| records::host_verifier(repository, hosts, &host);
+    let object = SignedObject::read(repository.store.as_ref(), place, &expected, &id, verifier)?;
+    let revoked = hosts.iter().filter(|known| known.host == host).find_map(|known| known.revoked);
+    if revoked.is_some_and(|last| sequence > last) {
+        return Err(RepoError::Refused { object: place.to_string(), why: "its host was revoked before" });
+    }
+    let opened = object.open(&id, Some(&key))?;
+    let damaged = |error: crate::format::codec::FormatError| RepoError::Damaged {
+        object: place.to_string(),
+        detail: error.to_string(),
+    };
+    if opened.object_type == ObjectType::Checkpoint {
+        return Ok(Opened::Checkpoint(Checkpoint::decode(&opened.secret).map_err(damaged)?));
+    }
+    let mut snapshot = Snapshot::decode(&opened.secret).map_err(damaged)?;
+    // The repository says what a host is called: a writer that calls itself otherwise must not pass for another.
+    if let Some(known) = hosts.iter().find(|known| known.host == host) {
+        snapshot.host_name.clone_from(&known.name);
+    }
+    let domain = opened.header.domain;
+    if hosts.iter().any(|known| known.host == host && known.domain != domain) {
+        return Err(RepoError::Refused {
+            object: place.to_string(),
+            why: "it claims another host's dedup domain",
+        });
+    }
+    Ok(Opened::Snapshot(Box::new(SnapshotInfo { hash, host, domain, sequence, snapshot })))
+}
+
+/// Highest number in `snapshots/<host>`; 0 when there is none.
+pub fn last_sequence(repository: &Repository, host: &HostId) -> Result<u64, RepoError> {
+    let listed = repository.store.list(Folder::Snapshots)?;
+    let own = listed.into_iter().filter_map(|(place, _)| match place {
+        Place::Snapshot(of, sequence, _) if of == *host => Some(sequence),
+        _ => None,
+    });
+    Ok(own.max().unwrap_or(0))
+}
+
+/// Which snapshots a command is about.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only of this host name.
+    pub host: Option<String>,
+    /// Only of this job.
+    pub job: Option<String>,
+    /// Only with a part that holds this logical path, or lies below it.
+    pub path: Option<Vec<u8>>,
+    /// Only with all tags of one of these groups; no group lets everything through.
+    pub tag_groups: Vec<Vec<String>>,
+}
+
+fn holds(info: &SnapshotInfo, path: &[u8]) -> bool {
+    let mut parts = info.snapshot.parts.iter();
+    parts.any(|part| is_within(path, &part.path) || is_within(&part.path, path))
+}
+
+impl Filter {
+    /// Does a snapshot fit?
+    pub fn fits(&self, info: &SnapshotInfo) -> bool {
+        self.host.as_ref().is_none_or(|host| info.snapshot.host_name == *host)
+            && self.job.as_ref().is_none_or(|job| info.snapshot.job == *job)
+            && self.tags_fit(&info.snapshot.tags)
+            && self.path.as_ref().is_none_or(|path| holds(info, path))
+    }
+
+    /// Is one of the tag groups wholly among `tags`, or was none asked for?
+    pub fn tags_fit(&self, tags: &[String]) -> bool {
+        let has_all = |group: &Vec<String>| group.iter().all(|wanted| tags.contains(wanted));
+        self.tag_groups.is_empty() || self.tag_groups.iter().any(has_all)
+    }
+}
+
+/// The newest snapshot of each host: a host's own numbers tell, whatever its clock said.
+///
+/// One name can stand for several hosts, as when a server that used a full key got a writer key.
+fn newest_of_each_host<'a>(
+    snapshots: impl Iterator<Item = &'a SnapshotInfo>,
+) -> impl Iterator<Item = &'a SnapshotInfo> {
+    let mut newest: BTreeMap<HostId, &SnapshotInfo> = BTreeMap::new();
+    for info in snapshots {
+        let known = newest.entry(info.host).or_insert(info);
+        if info.sequence > known.sequence {
+            *known = info;
+        }
+    }
+    newest.into_values()
+}
+
+/// The newest snapshot of each host name and job, sorted by both.
+pub fn newest_of_each_job(snapshots: &[SnapshotInfo]) -> Vec<&SnapshotInfo> {
+    let mut jobs: BTreeMap<(&str, &str), Vec<&SnapshotInfo>> = BTreeMap::new();
+    for info in snapshots {
+        jobs.entry((&info.snapshot.host_name, &info.snapshot.job)).or_default().push(info);
+    }
+    jobs.into_values()
+        .filter_map(|of_job| newest_of_each_host(of_job.into_iter()).max_by_key(|info| info.snapshot.started))
+        .collect()
+}
+
+/// Finds the one snapshot that `text` names: `latest`, or the first hex digits of an id.
+///
+/// `latest` must be of one host and job, and is never a suspect snapshot while a better one exists.
+pub fn resolve<'a>(
+    snapshots: &'a [SnapshotInfo],
+    text: &str,
+    filter: &Filter,
+) -> Result<&'a SnapshotInfo, RepoError> {
+    let fitting: Vec<&SnapshotInfo> = snapshots.iter().filter(|info| filter.fits(info)).collect();
+    if text != "latest" {
+        let mut found = fitting.iter().filter(|info| info.hash.to_string().starts_with(text));
+        return match (found.next(), found.next()) {
+            _ if text.len() < 4 => {
+                Err(RepoError::NoSnapshot(format!("'{text}' is too short for a snapshot id")))
+            }
+            (Some(info), None) => Ok(info),
+            (Some(_), Some(_)) => {
+                Err(RepoError::NoSnapshot(format!("several snapshots begin with '{text}'")))
+            }
+            _ => Err(RepoError::NoSnapshot(format!("no snapshot '{text}'"))),
+        };
+    }
+    let mut groups: Vec<(&str, &str)> =
+        fitting.iter().map(|info| (info.snapshot.host_name.as_str(), info.snapshot.job.as_str())).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    if groups.len() > 1 {
+        let names: Vec<String> =
+            groups.iter().map(|(host, job)| format!("--host {host} --job {job}")).collect();
+        return Err(RepoError::NoSnapshot(format!("'latest' of which? {}", names.join(", or "))));
+    }
+    let newest = |suspect: bool| {
+        let of_kind = fitting.iter().filter(|info| info.snapshot.suspect.is_some() == suspect);
+        newest_of_each_host(of_kind.copied()).max_by_key(|info| info.snapshot.started)
+    };
+    newest(false).or_else(|| newest(true)).ok_or_else(|| RepoError::NoSnapshot("no snapshot yet".to_owned()))
+}

@@ -1,0 +1,342 @@
+//! Folders as trees of pages: cut where the names say so, so that one new message rewrites two or three pages.
+//!
+//! Section "Tree" of `repo-format.md`.
+
+use crate::base::id::BlobId;
+use crate::base::limits;
+use crate::format::page::{Entry, Fence, Node, Page};
+use crate::format::snapshot::{Totals, Tree};
+use crate::mail::maildir;
+
+/// No page is cut before this many entries.
+const PAGE_ENTRIES_MIN: usize = 32;
+/// Up to here one name in 128 cuts, then one in 8.
+const PAGE_ENTRIES_AIM: usize = 64;
+/// Here a page is cut whatever the name.
+const PAGE_ENTRIES_FORCED: usize = 128;
+/// Likewise, bytes.
+const PAGE_BYTES_FORCED: usize = 16 << 10;
+
+/// Decides where pages end; the key keeps an attacker from choosing names that never cut.
+#[derive(Clone)]
+pub struct PageCut {
+    key: [u8; 32],
+}
+
+impl PageCut {
+    /// A rule under the domain's key.
+    pub fn new(key: [u8; 32]) -> PageCut {
+        PageCut { key }
+    }
+
+    /// Does a page of `count` entries and `bytes` bytes end after `name`?
+    fn ends_after(&self, name: &[u8], level: u8, count: usize, bytes: usize) -> bool {
+        if count >= PAGE_ENTRIES_FORCED || bytes >= PAGE_BYTES_FORCED {
+            return true;
+        }
+        if count < PAGE_ENTRIES_MIN {
+            return false;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        // The flags of a message change, its base name does not.
+        hasher.update(&[level]).update(maildir::base(name));
+        let dice = hasher.finalize().as_bytes()[0];
+        if count < PAGE_ENTRIES_AIM { dice & 127 == 0 } else { dice & 7 == 0 }
+    }
+}
+
+/// Builds the pages of one folder from its entries, given in ascending order of their names.
+pub struct TreeBuilder<'a> {
+    cut: &'a PageCut,
+    entries: Vec<Entry>,
+    entry_bytes: usize,
+    levels: Vec<Vec<Fence>>,
+    totals: Totals,
+}
+
+impl<'a> TreeBuilder<'a> {
+    /// An empty folder.
+    pub fn new(cut: &'a PageCut) -> TreeBuilder<'a> {
+        TreeBuilder {
+            cut,
+            entries: Vec::new(),
+            entry_bytes: 0,
+            levels: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Adds the next entry; `store` stores a page and gives its id.
+    pub fn push<E>(
+        &mut self,
+        entry: Entry,
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        self.totals += entry.totals();
+        self.entry_bytes += entry_bytes(&entry);
+        self.entries.push(entry);
+        let last = self.entries.last().expect("just pushed");
+        if self.cut.ends_after(&last.name, 0, self.entries.len(), self.entry_bytes) {
+            self.close_leaf(store)?;
+        }
+        Ok(())
+    }
+
+    fn close_leaf<E>(&mut self, store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>) -> Result<(), E> {
+        let entries = std::mem::take(&mut self.entries);
+        self.entry_bytes = 0;
+        let Some(first) = entries.first().map(|entry| entry.name.clone()) else { return Ok(()) };
+        let mut totals = Totals::default();
+        entries.iter().for_each(|entry| totals += entry.totals());
+        let last = entries.last().expect("not empty").name.clone();
+        let page = store(&Page::Leaf(entries).encode())?;
+        self.add_fence(0, Fence { first, page, totals }, &last, store)
+    }
+
+    /// Adds a page that ends with `last` to the fences of `level`, closing the fence page where the name says so.
+    fn add_fence<E>(
+        &mut self,
+        level: usize,
+        fence: Fence,
+        last: &[u8],
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        if self.levels.len() == level {
+            self.levels.push(Vec::new());
+        }
+        self.levels[level].push(fence);
+        if self.cut.ends_after(last, level as u8 + 1, self.levels[level].len(), 0) {
+            self.close_fence(level, last, store)?;
+        }
+        Ok(())
+    }
+
+    fn close_fence<E>(
+        &mut self,
+        level: usize,
+        last: &[u8],
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<(), E> {
+        let fences = std::mem::take(&mut self.levels[level]);
+        let Some(first) = fences.first().map(|fence| fence.first.clone()) else { return Ok(()) };
+        let mut totals = Totals::default();
+        fences.iter().for_each(|fence| totals += fence.totals);
+        let page = store(&Page::Fence(fences).encode())?;
+        self.add_fence(level + 1, Fence { first, page, totals }, last, store)
+    }
+
+    /// Ends the folder.
+    pub fn finish<E>(mut self, store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>) -> Result<Tree, E> {
+        self.close_leaf(store)?;
+        let mut level = 0;
+        while level < self.levels.len() {
+            let is_top = level + 1 == self.levels.len();
+            if is_top && self.levels[level].len() == 1 {
+                let root = Some(self.levels[level][0].page);
+                return Ok(Tree { root, levels: level as u8, totals: self.totals });
+            }
+            // The end of the folder cuts what is left of each level, whatever its name.
+            self.close_fence(level, b"", store)?;
+            level += 1;
+        }
+        Ok(Tree { root: None, levels: 0, totals: self.totals })
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    let node = match &entry.node {
+        Node::File(file) => {
+            let mut ids = Vec::new();
+            crate::format::content::encode(&file.content, &mut ids).len() + ids.len() * size_of::<BlobId>()
+        }
+        Node::Symlink(target) => target.len(),
+        _ => 40,
+    };
+    entry.name.len() + node + entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+/// A tree cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError<E: std::error::Error + 'static> {
+    /// A page cannot be fetched.
+    #[error(transparent)]
+    Fetch(E),
+    /// A page is not what its place demands.
+    #[error("page {page}: {detail}")]
+    Page {
+        /// The page.
+        page: BlobId,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// Reads and checks one page that stands `level` levels above the leaves.
+pub fn read_page<E: std::error::Error, B: AsRef<[u8]>>(
+    id: &BlobId,
+    level: u8,
+    fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
+) -> Result<Page, TreeError<E>> {
+    let bytes = fetch(id).map_err(TreeError::Fetch)?;
+    let wrong = |detail: String| TreeError::Page { page: *id, detail };
+    let page = Page::decode(bytes.as_ref()).map_err(|error| wrong(error.to_string()))?;
+    match (&page, level) {
+        (Page::Leaf(_), 0) => Ok(page),
+        (Page::Fence(_), 1..=limits::PAGE_LEVELS_MAX) => Ok(page),
+        _ => Err(wrong(format!("not a page of level {level}"))),
+    }
+}
+
+/// The entries of a folder in order of their names, read page by page.
+pub struct Listing<F> {
+    fetch: F,
+    /// Pages still to be read, the next one last, with their level.
+    pending: Vec<(BlobId, u8)>,
+    entries: std::vec::IntoIter<Entry>,
+    /// Name of the entry given last: the order must hold over pages too.
+    last: Vec<u8>,
+}
+
+impl<F, B, E> Listing<F>
+where
+    F: FnMut(&BlobId) -> Result<B, E>,
+    B: AsRef<[u8]>,
+    E: std::error::Error + 'static,
+{
+    /// Lists a folder.
+    pub fn new(tree: &Tree, fetch: F) -> Listing<F> {
+        let pending = tree.root.map(|root| (root, tree.levels)).into_iter().collect();
+        Listing { fetch, pending, entries: Vec::new().into_iter(), last: Vec::new() }
+    }
+}
+
+impl<F, B, E> Iterator for Listing<F>
+where
+    F: FnMut(&BlobId) -> Result<B, E>,
+    B: AsRef<[u8]>,
+    E: std::error::Error + 'static,
+{
+    type Item = Result<Entry, TreeError<E>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return Some(Ok(entry));
+            }
+            let (page, level) = self.pending.pop()?;
+            match read_page(&page, level, &mut self.fetch) {
+                Ok(Page::Leaf(entries)) => {
+                    if entries[0].name <= self.last && !self.last.is_empty() {
+                        let detail = "names are out of order".to_owned();
+                        // Pages that repeat could go on for ever: what follows is not worth a look.
+                        self.pending.clear();
+                        return Some(Err(TreeError::Page { page, detail }));
+                    }
+                    self.last.clone_from(&entries[entries.len() - 1].name);
+                    self.entries = entries.into_iter();
+                }
+                Ok(Page::Fence(fences)) => {
+                    self.pending.extend(fences.iter().rev().map(|fence| (fence.page, level - 1)));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Finds one entry of a folder, reading one page a level.
+pub fn find<E: std::error::Error, B: AsRef<[u8]>>(
+    tree: &Tree,
+    name: &[u8],
+    fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
+) -> Result<Option<Entry>, TreeError<E>> {
+    let Some(mut page) = tree.root else { return Ok(None) };
+    let mut level = tree.levels;
+    loop {
+        match read_page(&page, level, fetch)? {
+            Page::Leaf(entries) => {
+                let found = entries.binary_search_by(|entry| entry.name.as_slice().cmp(name));
+                return Ok(found.ok().and_then(|at| entries.into_iter().nth(at)));
+            }
+            Page::Fence(fences) => {
+                let after = fences.partition_point(|fence| fence.first.as_slice() <= name);
+                let Some(fence) = after.checked_sub(1).map(|at| &fences[at]) else { return Ok(None) };
+                page = fence.page;
+                level -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::format::content::Content;
+    use crate::format::page::{File, Owner};
+
+    fn entry(name: String) -> Entry {
+        let node = Node::File(File { size: 3, content: Content::EMPTY, sparse: false, link_group: None });
+        let (mode, owner, xattrs) = (0o600, std::sync::Arc::new(Owner::default()), Vec::new());
+        Entry { name: name.into_bytes(), mode, owner, mtime_s: 5, mtime_ns: 0, xattrs, node }
+    }
+
+    fn build(names: &[String], pages: &mut HashMap<BlobId, Vec<u8>>) -> Tree {
+        let cut = PageCut::new([1; 32]);
+        let mut builder = TreeBuilder::new(&cut);
+        let mut store = |bytes: &[u8]| {
+            let id = BlobId(*blake3::hash(bytes).as_bytes().first_chunk().unwrap());
+            pages.insert(id, bytes.to_vec());
+            Ok::<_, Infallible>(id)
+        };
+        names.iter().for_each(|name| builder.push(entry(name.clone()), &mut store).unwrap());
+        builder.finish(&mut store).unwrap()
+    }
+
+    fn fetch(pages: &HashMap<BlobId, Vec<u8>>) -> impl FnMut(&BlobId) -> Result<Vec<u8>, std::fmt::Error> {
+        |id| pages.get(id).cloned().ok_or(std::fmt::Error)
+    }
+
+    #[test]
+    fn folders_of_any_size_list_and_find() {
+        for count in [0, 1, 31, 32, 127, 5_000, 60_000] {
+            let mut pages = HashMap::new();
+            let names: Vec<String> = (0..count).map(|n| format!("{:08}.M{n}P3.mx:2,S", n * 7)).collect();
+            let tree = build(&names, &mut pages);
+            assert_eq!(tree.totals.files, count);
+            let listed: Vec<Vec<u8>> = Listing::new(&tree, fetch(&pages)).map(|e| e.unwrap().name).collect();
+            assert!(listed.iter().map(Vec::as_slice).eq(names.iter().map(String::as_bytes)));
+            for name in names.iter().step_by(997) {
+                let found = find(&tree, name.as_bytes(), &mut fetch(&pages)).unwrap();
+                assert_eq!(found.unwrap().name, name.as_bytes());
+            }
+            assert_eq!(find(&tree, b"0", &mut fetch(&pages)).unwrap(), None);
+            assert_eq!(find(&tree, b"zzz", &mut fetch(&pages)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn one_new_name_in_100_000_rewrites_few_pages() {
+        let mut names: Vec<String> = (0..100_000).map(|n| format!("{:08}.M{n}P3.mx:2,S", n * 7)).collect();
+        let mut pages = HashMap::new();
+        build(&names, &mut pages);
+        let before = pages.len();
+        names.push("00350001.M9P3.mx:2,".to_owned());
+        names.sort();
+        build(&names, &mut pages);
+        assert!(pages.len() - before <= 6, "{}", pages.len() - before);
+    }
+
+    #[test]
+    fn missing_and_misplaced_pages_are_errors() {
+        let mut pages = HashMap::new();
+        let names: Vec<String> = (0..9_000).map(|n| format!("{n:06}")).collect();
+        let tree = build(&names, &mut pages);
+        assert!(tree.levels >= 1);
+        let flat = Tree { levels: 0, ..tree };
+        assert!(Listing::new(&flat, fetch(&pages)).any(|entry| entry.is_err()));
+        assert!(Listing::new(&tree, fetch(&HashMap::new())).all(|entry| entry.is_err()));
+    }
+}

@@ -1,0 +1,300 @@
+//! Walking a tree, one folder at a time, depth first.
+//!
+//! The protocol: [`Event::Enter`] gives a folder with all its entries; then each of its folders, in the order
+//! of their names, comes as an `Enter` ... [`Event::Leave`] of its own; then `Leave`. Every entry of kind
+//! directory gets exactly one such pair, whatever became of it ([`FolderState`]), so that a consumer can
+//! build the tree from the bottom up with one stack. Entries that are left out are in no listing.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::vec;
+
+use rustix::io::Errno;
+
+use super::SourceError;
+use super::dir::{Listed, OpenDir};
+use super::exclude::Excludes;
+use super::ladder::Ladder;
+use super::meta::{FileKey, Kind, Meta};
+use super::problem::{Problem, What, join};
+use super::start::{self, Found, Start};
+use super::xattr;
+use crate::base::{bytes, limits};
+
+/// What a walk takes and leaves out.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Stay on the file system of the start; a mount point is recorded as an empty folder.
+    pub one_file_system: bool,
+    /// Patterns to leave out.
+    pub excludes: Excludes,
+    /// Folders of the backup itself (repository, cache, keys), found by device and inode wherever they lie.
+    pub own: Vec<PathBuf>,
+}
+
+/// What became of a folder that was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderState {
+    /// Opened and listed, perhaps with problems.
+    Read,
+    /// The folder around a start that is no folder itself: holds that one entry, others were not looked at.
+    Partial,
+    /// Another file system is mounted there and was not entered: an empty folder.
+    MountPoint,
+    /// Could not be opened: its entry is all that is known.
+    Unreadable,
+    /// It is gone, or no folder any more: to be left out.
+    Vanished,
+}
+
+/// A folder that the walk came to.
+#[derive(Debug)]
+pub struct Folder {
+    /// The path below the start; empty for the start itself.
+    pub path: Vec<u8>,
+    /// What the system said when it was opened, with its extended attributes; as listed if it was not opened.
+    pub meta: Meta,
+    /// What became of it.
+    pub state: FolderState,
+    /// To open its files with; keep it no longer than needed, it holds a descriptor.
+    pub dir: Option<Arc<OpenDir>>,
+    /// Its entries, sorted by name.
+    pub entries: Vec<Listed>,
+    /// What went wrong with the folder or with entries of it.
+    pub problems: Vec<Problem>,
+    /// Entries left out by a pattern or as part of the backup itself.
+    pub left_out: u64,
+}
+
+impl Folder {
+    /// Its own name; empty for the start.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    }
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub enum Event {
+    /// A folder; its own folders follow.
+    Enter(Box<Folder>),
+    /// All below the folder entered last and not left yet has been given.
+    Leave,
+}
+
+#[derive(Debug)]
+struct Child {
+    name: Box<[u8]>,
+    meta: Meta,
+}
+
+#[derive(Debug)]
+struct Frame {
+    children: vec::IntoIter<Child>,
+    /// Length of the walk's path above this folder.
+    parent_bytes: usize,
+    on_ladder: bool,
+}
+
+/// A walk through one start path.
+#[derive(Debug)]
+pub struct Walk {
+    options: Arc<Options>,
+    own: HashSet<FileKey>,
+    logical: Vec<u8>,
+    device: u64,
+    root: Option<Box<Folder>>,
+    ladder: Ladder,
+    frames: Vec<Frame>,
+    /// Path of the folder entered last, below the start.
+    path: Vec<u8>,
+    /// Absolute path of the start.
+    root_path: Vec<u8>,
+}
+
+impl Walk {
+    /// Opens a start path and lists it.
+    pub fn open(start: &Start, options: Arc<Options>) -> Result<Walk, SourceError> {
+        let own: HashSet<FileKey> = options.own.iter().filter_map(|path| start::key_of(path)).collect();
+        let (dir, single) = match start.find()? {
+            Found::Folder(dir) => (dir, None),
+            Found::Single(dir, name) => (dir, Some(name)),
+        };
+        let trouble =
+            |error: Errno| SourceError::Start { path: bytes::display(&start.path), error: error.into() };
+        let (root_path, device) = (dir.path().to_vec(), dir.key().0);
+        let mut walk = Walk {
+            options,
+            own,
+            logical: start.logical.clone(),
+            device,
+            root: None,
+            ladder: Ladder::default(),
+            frames: Vec::new(),
+            path: Vec::new(),
+            root_path,
+        };
+        if walk.own.contains(&dir.key()) && single.is_none() {
+            return Err(SourceError::Own { path: bytes::display(&start.path) });
+        }
+        let meta = dir.meta().map_err(trouble)?;
+        let root = match single {
+            None => walk.read_folder(Arc::new(dir), Vec::new(), meta),
+            Some(real) => walk.single(start, dir, &real, meta)?,
+        };
+        walk.ladder = root.dir.as_ref().map(|dir| Ladder::new(Arc::clone(dir))).unwrap_or_default();
+        walk.push_frame(&root, 0);
+        walk.root = Some(Box::new(root));
+        Ok(walk)
+    }
+
+    fn single(
+        &mut self,
+        start: &Start,
+        dir: OpenDir,
+        real: &[u8],
+        meta: Meta,
+    ) -> Result<Folder, SourceError> {
+        let (folder, stored) = start::split(&start.logical);
+        if stored.is_empty() {
+            return Err(SourceError::Logical { path: bytes::display(&start.logical) });
+        }
+        self.logical = folder.to_vec();
+        let dir = dir.with_alias(stored, real);
+        let (mut entries, mut problems) = (Vec::new(), Vec::new());
+        match dir.look(stored.into()) {
+            Ok(listed) => entries.push(listed),
+            Err(problem) => problems.push(problem),
+        }
+        let dir = Some(Arc::new(dir));
+        Ok(Folder {
+            path: Vec::new(),
+            meta,
+            state: FolderState::Partial,
+            dir,
+            entries,
+            problems,
+            left_out: 0,
+        })
+    }
+
+    /// The logical path of the first folder: of the start, or of the folder around a start that is none.
+    pub fn logical(&self) -> &[u8] {
+        &self.logical
+    }
+
+    /// The device that the start lies on.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    fn read_folder(&self, dir: Arc<OpenDir>, path: Vec<u8>, mut meta: Meta) -> Folder {
+        let mut listing = dir.list();
+        match xattr::read_xattrs(dir.fd()) {
+            Ok(xattrs) => {
+                meta.xattrs = xattrs.list;
+                if xattrs.cut {
+                    let why = "extended attributes too large";
+                    listing.problems.push(Problem::new(dir.path().to_vec(), What::Unsupported, why));
+                }
+            }
+            Err(errno) => listing.problems.push(Problem::from_errno(dir.path().to_vec(), errno)),
+        }
+        let before = listing.entries.len();
+        if !self.own.is_empty() || !self.options.excludes.is_empty() {
+            listing.entries.retain(|listed| {
+                let is_folder = listed.kind == Kind::Directory;
+                let own = is_folder && self.own.contains(&listed.meta.key());
+                !own && !self.options.excludes.leave_out(dir.path(), &listed.name, is_folder)
+            });
+        }
+        Folder {
+            path,
+            meta,
+            state: FolderState::Read,
+            dir: Some(dir),
+            left_out: (before - listing.entries.len()) as u64,
+            entries: listing.entries,
+            problems: listing.problems,
+        }
+    }
+
+    fn push_frame(&mut self, folder: &Folder, parent_bytes: usize) {
+        let children: Vec<Child> = folder
+            .entries
+            .iter()
+            .filter(|listed| listed.kind == Kind::Directory)
+            .map(|listed| Child { name: listed.name.clone(), meta: listed.meta.clone() })
+            .collect();
+        let on_ladder = folder.state == FolderState::Read;
+        self.frames.push(Frame { children: children.into_iter(), parent_bytes, on_ladder });
+    }
+
+    fn open_child(&mut self, child: &Child) -> Result<(Arc<OpenDir>, Meta), (FolderState, Option<Problem>)> {
+        let path = || join(&self.root_path, &self.path);
+        let unreadable = |what, why| (FolderState::Unreadable, Some(Problem::new(path(), what, why)));
+        if self.options.one_file_system && child.meta.device != self.device {
+            return Err((FolderState::MountPoint, None));
+        }
+        if self.ladder.depth() >= limits::TREE_DEPTH_MAX || self.path.len() > limits::PATH_BYTES_MAX {
+            return Err(unreadable(What::Unsupported, "folders nested too deep"));
+        }
+        let parent = self
+            .ladder
+            .last()
+            .map_err(|_| unreadable(What::Changed, "a folder above was moved while it was read"))?;
+        let opened = parent.open_folder(&child.name).and_then(|dir| Ok((dir.meta()?, dir)));
+        let (meta, dir) = opened.map_err(|errno| {
+            let problem = Problem::from_errno(path(), errno);
+            let gone = matches!(problem.what, What::Vanished | What::Changed);
+            (if gone { FolderState::Vanished } else { FolderState::Unreadable }, Some(problem))
+        })?;
+        // What was listed may have been mounted over, or replaced, before it was opened.
+        if self.own.contains(&dir.key()) || self.options.one_file_system && meta.device != self.device {
+            return Err((FolderState::MountPoint, None));
+        }
+        Ok((Arc::new(dir), meta))
+    }
+
+    fn descend(&mut self, child: Child) -> Folder {
+        let parent_bytes = self.path.len();
+        self.path = join(&self.path, &child.name);
+        let folder = match self.open_child(&child) {
+            Ok((dir, meta)) => {
+                self.ladder.push(&child.name, Arc::clone(&dir));
+                self.read_folder(dir, self.path.clone(), meta)
+            }
+            Err((state, problem)) => Folder {
+                path: self.path.clone(),
+                meta: child.meta,
+                state,
+                dir: None,
+                entries: Vec::new(),
+                problems: problem.into_iter().collect(),
+                left_out: 0,
+            },
+        };
+        self.push_frame(&folder, parent_bytes);
+        folder
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        if let Some(root) = self.root.take() {
+            return Some(Event::Enter(root));
+        }
+        if let Some(child) = self.frames.last_mut()?.children.next() {
+            return Some(Event::Enter(Box::new(self.descend(child))));
+        }
+        let frame = self.frames.pop()?;
+        self.path.truncate(frame.parent_bytes);
+        if frame.on_ladder {
+            self.ladder.pop();
+        }
+        Some(Event::Leave)
+    }
+}
