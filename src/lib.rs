@@ -19,6 +19,7 @@ pub mod crypto;
 pub mod format;
 pub mod index;
 pub mod mail;
+pub mod ops;
 pub mod repo;
 pub mod source;
 pub mod store;

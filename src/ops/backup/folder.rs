@@ -1,0 +1,119 @@
+//! A folder being assembled: entries arrive in any order, pages are written in order as far as they are complete.
+//!
+//! Whoever delivers the last entry of a folder finishes it and delivers the folder to its parent, and so on up:
+//! no thread waits for another, and a folder of any size holds only what is still missing a predecessor.
+
+use std::sync::{Arc, Mutex};
+
+use crate::base::id::BlobId;
+use crate::format::page::{Entry, Node};
+use crate::format::snapshot::Tree;
+use crate::repo::RepoError;
+use crate::repo::tree::{PageCut, TreeBuilder};
+
+/// What became of one listed name.
+pub enum Slot {
+    /// An entry of the snapshot.
+    Entry(Box<Entry>),
+    /// Nothing: it vanished, or could not be read.
+    Nothing,
+}
+
+struct Assembly<'a> {
+    /// One per name, in order; delivered ones before `next` are in the builder already.
+    slots: Vec<Option<Slot>>,
+    next: usize,
+    builder: Option<TreeBuilder<'a>>,
+}
+
+/// A folder on its way into the snapshot.
+pub struct FolderJob<'a> {
+    /// The folder's own entry, still without its listing; `None` for the listing of a part.
+    own: Option<Box<Entry>>,
+    parent: Option<(Arc<FolderJob<'a>>, usize)>,
+    assembly: Mutex<Assembly<'a>>,
+    /// The finished listing of a part.
+    finished: Mutex<Option<Tree>>,
+}
+
+impl<'a> FolderJob<'a> {
+    /// The listing of a part, with `names` entries to come.
+    pub fn part(cut: &'a PageCut, names: usize) -> Arc<FolderJob<'a>> {
+        Self::make(cut, names, None, None)
+    }
+
+    /// A folder whose own entry goes into slot `slot` of `parent`.
+    pub fn below(
+        cut: &'a PageCut,
+        names: usize,
+        own: Entry,
+        parent: &Arc<FolderJob<'a>>,
+        slot: usize,
+    ) -> Arc<FolderJob<'a>> {
+        Self::make(cut, names, Some(Box::new(own)), Some((Arc::clone(parent), slot)))
+    }
+
+    fn make(
+        cut: &'a PageCut,
+        names: usize,
+        own: Option<Box<Entry>>,
+        parent: Option<(Arc<FolderJob<'a>>, usize)>,
+    ) -> Arc<FolderJob<'a>> {
+        let mut slots = Vec::new();
+        slots.resize_with(names, || None);
+        let assembly = Assembly { slots, next: 0, builder: Some(TreeBuilder::new(cut)) };
+        Arc::new(FolderJob { own, parent, assembly: Mutex::new(assembly), finished: Mutex::new(None) })
+    }
+
+    /// Delivers entries to their slots; `store` stores a page.
+    pub fn deliver(
+        self: &Arc<Self>,
+        delivered: impl IntoIterator<Item = (usize, Slot)>,
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, RepoError>,
+    ) -> Result<(), RepoError> {
+        let mut finished = self.place(delivered, store)?;
+        let mut job = Arc::clone(self);
+        while let Some(tree) = finished {
+            let Some((parent, slot)) = &job.parent else {
+                *job.finished.lock().expect("no holder panics") = Some(tree);
+                return Ok(());
+            };
+            let mut own = job.own.clone().expect("a folder below another has an entry");
+            own.node = Node::Folder(tree);
+            finished = parent.place([(*slot, Slot::Entry(own))], store)?;
+            let parent = Arc::clone(parent);
+            job = parent;
+        }
+        Ok(())
+    }
+
+    /// Places entries; gives the listing when they were the last.
+    fn place(
+        &self,
+        delivered: impl IntoIterator<Item = (usize, Slot)>,
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, RepoError>,
+    ) -> Result<Option<Tree>, RepoError> {
+        let mut assembly = self.assembly.lock().expect("no holder panics");
+        let assembly = &mut *assembly;
+        for (slot, what) in delivered {
+            assembly.slots[slot] = Some(what);
+        }
+        let Some(builder) = &mut assembly.builder else { return Ok(None) };
+        while let Some(slot) = assembly.slots.get_mut(assembly.next) {
+            match slot.take() {
+                None => return Ok(None),
+                Some(Slot::Entry(entry)) => builder.push(*entry, store)?,
+                Some(Slot::Nothing) => {}
+            }
+            assembly.next += 1;
+        }
+        assembly.slots = Vec::new();
+        let builder = assembly.builder.take().expect("present above");
+        builder.finish(store).map(Some)
+    }
+
+    /// The finished listing of a part; `None` while something is missing.
+    pub fn take_finished(&self) -> Option<Tree> {
+        self.finished.lock().expect("no holder panics").take()
+    }
+}

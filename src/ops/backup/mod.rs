@@ -1,0 +1,68 @@
+//! Backup: a walk through the source becomes a snapshot.
+//!
+//! One thread walks and compares with the parent snapshot; workers read, split, name and store; the worker that
+//! completes a folder writes its pages ([`folder`]). Sources fail file by file and are reported, the repository
+//! fails as a whole: the two kinds of error never meet.
+
+mod folder;
+mod parent;
+mod pipeline;
+mod report;
+mod run;
+mod stream;
+mod suspect;
+mod worker;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use report::{Finding, Report};
+pub use run::run;
+
+use crate::repo::RepoError;
+use crate::source::SourceError;
+use crate::source::exclude::Excludes;
+use crate::source::start::Start;
+
+/// What to back up, and under which name.
+pub struct Options {
+    /// Name of this host.
+    pub host_name: String,
+    /// The job; runs of one job follow each other.
+    pub job: String,
+    /// Where to start, each a part of the snapshot.
+    pub starts: Vec<Start>,
+    /// A stream to store besides.
+    pub stream: Option<Stream>,
+    /// What to leave out.
+    pub excludes: Excludes,
+    /// Folders of the backup itself.
+    pub own: Vec<PathBuf>,
+    /// Do not cross into other file systems.
+    pub one_file_system: bool,
+    /// The user's tags.
+    pub tags: Vec<String>,
+    /// Look, but store nothing.
+    pub dry_run: bool,
+    /// Threads that read.
+    pub workers: usize,
+}
+
+/// A part that comes out of a pipe.
+pub struct Stream {
+    /// The logical path to store it under.
+    pub path: Vec<u8>,
+    /// The command whose output it is; standard input when empty.
+    pub command: Vec<OsString>,
+}
+
+/// A backup did not come to a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepoError),
+    /// Nothing at all could be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}

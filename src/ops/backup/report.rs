@@ -1,0 +1,55 @@
+//! What a backup tells at its end.
+
+use std::time::Duration;
+
+use crate::base::id::ObjectHash;
+use crate::chunk::SplitStats;
+use crate::format::snapshot::Totals;
+
+/// A non-fatal finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub path: Vec<u8>,
+    /// What.
+    pub text: String,
+}
+
+/// What a backup did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The snapshot; `None` after a dry run.
+    pub snapshot: Option<ObjectHash>,
+    /// Its parent.
+    pub parent: Option<ObjectHash>,
+    /// Everything it holds.
+    pub totals: Totals,
+    /// What the parent held.
+    pub parent_totals: Option<Totals>,
+    /// Files that were read.
+    pub files_read: u64,
+    /// Bytes of them.
+    pub bytes_read: u64,
+    /// Files taken from the parent.
+    pub files_unchanged: u64,
+    /// Files that were longer or shorter at their end than when they were listed.
+    pub changed_while_read: u64,
+    /// Files that vanished between listing and reading.
+    pub vanished: u64,
+    /// Entries left out by a pattern.
+    pub left_out: u64,
+    /// Plaintext bytes that were new to the repository.
+    pub new_bytes: u64,
+    /// Bytes added to packs.
+    pub stored_bytes: u64,
+    /// What the splitter met.
+    pub split: SplitStats,
+    /// The first problems.
+    pub findings: Vec<Finding>,
+    /// All problems.
+    pub problem_count: u64,
+    /// Looks too small to be true: why.
+    pub suspect: Option<String>,
+    /// How long it took.
+    pub duration: Duration,
+}

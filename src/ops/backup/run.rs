@@ -1,0 +1,333 @@
+//! One backup from beginning to end.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use super::folder::FolderJob;
+use super::pipeline::{self, Parent, Walker};
+use super::report::Finding;
+use super::worker::{Counts, Findings, Shared, SplitKeys};
+use super::{BackupError, Options, Report, stream, suspect};
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::{bytes, clock};
+use crate::crypto::blob_id::BlobNamer;
+use crate::crypto::kdf;
+use crate::format::keyset::WriterKeys;
+use crate::format::snapshot::{Part, PartType, ScanKind, Snapshot, StoredProblem, Totals};
+use crate::index::Index;
+use crate::repo::blob_writer::BlobWriter;
+use crate::repo::packer::Packer;
+use crate::repo::packs::PackMap;
+use crate::repo::presence::Presence;
+use crate::repo::reader::BlobReader;
+use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::tree::PageCut;
+use crate::repo::txn::Transaction;
+use crate::repo::{RepoError, Repository, deltas};
+use crate::source::SourceError;
+use crate::source::names::Accounts;
+use crate::source::walk::{self, Walk};
+
+/// What a run has stored is made durable after this many bytes,
+const PUBLISH_BYTES: u64 = 256 << 20;
+/// or after this time, whichever comes first.
+const PUBLISH_AFTER: Duration = Duration::from_secs(60);
+/// A checkpoint is written after this many bytes,
+const CHECKPOINT_BYTES: u64 = 1 << 30;
+/// or after this time.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(900);
+/// Plaintext of the parent's pages that is kept in memory.
+const PARENT_CACHE_BYTES: usize = 24 << 20;
+/// Problems that are stored with the snapshot.
+const STORED_PROBLEMS_MAX: usize = 100;
+
+/// Where a run stands between two publications.
+struct Milestones {
+    published_bytes: u64,
+    published_at: Instant,
+    checkpoint_bytes: u64,
+    checkpoint_at: Instant,
+}
+
+impl Milestones {
+    fn new() -> Milestones {
+        let (published_at, checkpoint_at) = (clock::stopwatch(), clock::stopwatch());
+        Milestones { published_bytes: 0, published_at, checkpoint_bytes: 0, checkpoint_at }
+    }
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    shared: &'a Shared<'a>,
+    transaction: Mutex<Transaction<'a>>,
+    milestones: Mutex<Milestones>,
+    cut: &'a PageCut,
+    started: i64,
+}
+
+/// What the walk brought: the parts' listings, and what could not be opened.
+struct Walked<'a> {
+    parts: Vec<(Vec<u8>, PartType, Arc<FolderJob<'a>>)>,
+    missing: Vec<String>,
+    left_out: u64,
+}
+
+/// Backs up as `options` say.
+pub fn run(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report, BackupError> {
+    let stopwatch = clock::stopwatch();
+    repository.need_config()?;
+    let unusable = deltas::sync(repository, index)?;
+    for (place, error) in &unusable {
+        progress.problem(&format!("{place}: {error}"));
+    }
+    let writer = Arc::new(match options.dry_run {
+        true => repository.writer_for_rehearsal(&options.host_name)?,
+        false => repository.writer_for(&options.host_name)?,
+    });
+    let parent = find_parent(repository, options, &writer)?;
+    let packs = PackMap::new(Arc::clone(&repository.keys));
+    let namer = BlobNamer::new(&writer.id_key, &writer.host);
+    let store = || Arc::clone(&repository.store);
+    let reader = BlobReader::new(store(), &packs, namer.clone(), writer.domain, index, PARENT_CACHE_BYTES);
+    let known = parent.as_ref().map(|info| Parent {
+        reader: &reader,
+        started: info.snapshot.started,
+        parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
+    });
+    let presence = Presence::new(repository, index, writer.domain, unusable.len())?;
+    if let packs @ 1.. = presence.absent_packs() {
+        progress.problem(&format!(
+            "{packs} packs are missing: what the source still has of them is stored again"
+        ));
+    }
+    let packer = Packer::new(store(), Arc::clone(&writer), repository.config.pack_bytes);
+    let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
+    let shared = Shared {
+        blobs: &blobs,
+        presence: &presence,
+        keys: split_keys(&writer),
+        accounts: Accounts::of_this_host(),
+        progress,
+        interrupt,
+        findings: Mutex::new(Findings::default()),
+        counts: Counts::default(),
+    };
+    let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
+    let run = Run {
+        options,
+        shared: &shared,
+        transaction: Mutex::new(Transaction::begin(repository, &writer, index)?),
+        milestones: Mutex::new(Milestones::new()),
+        cut: &cut,
+        started: clock::now() as i64,
+    };
+    let outcome = pipeline::run(&shared, options.workers, &|| run.tick(), |batches| {
+        let mut walker = Walker::new(&shared, &cut, known.as_ref(), batches);
+        let walked = run.walk(&mut walker)?;
+        Ok((walked, walker.finish()))
+    });
+    let ((walked, failed), leftovers) = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            run.keep_what_is_stored(&error);
+            return Err(error.into());
+        }
+    };
+    let last = blobs.flush(leftovers.segments)?;
+    run.transaction.lock().expect("no holder panics").publish(&last)?;
+    if walked.parts.is_empty() {
+        return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
+    }
+    let mut report = run.commit(walked, parent.as_ref())?;
+    report.split = leftovers.split;
+    report.duration = stopwatch.elapsed();
+    Ok(report)
+}
+
+fn nothing() -> SourceError {
+    let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is nothing to back up");
+    SourceError::Start { path: "any of the paths".to_owned(), error }
+}
+
+fn split_keys(writer: &WriterKeys) -> SplitKeys {
+    SplitKeys {
+        cut_secret: *kdf::content_cut_secret(&writer.cut_key).bytes(),
+        link_key: *kdf::link_group_secret(&writer.cut_key).bytes(),
+    }
+}
+
+/// The job's newest snapshot by this host.
+fn find_parent(
+    repository: &Repository,
+    options: &Options,
+    writer: &WriterKeys,
+) -> Result<Option<SnapshotInfo>, RepoError> {
+    let listed = snapshots::list(repository)?;
+    let own = listed.snapshots.into_iter().filter(|info| {
+        info.host == writer.host && info.domain == writer.domain && info.snapshot.job == options.job
+    });
+    Ok(own.max_by_key(|info| info.sequence))
+}
+
+impl<'a> Run<'a> {
+    /// Walks all start paths and the stream.
+    ///
+    /// The error is the repository's and ends the run; a start that fails is a finding.
+    fn walk(&self, walker: &mut Walker<'a, '_>) -> Result<(Walked<'a>, Option<SourceError>), RepoError> {
+        let options = Arc::new(walk::Options {
+            one_file_system: self.options.one_file_system,
+            excludes: self.options.excludes.clone(),
+            own: self.options.own.clone(),
+        });
+        let mut walked = Walked { parts: Vec::new(), missing: Vec::new(), left_out: 0 };
+        let mut failed = None;
+        for start in &self.options.starts {
+            let opened = Walk::open(start, Arc::clone(&options));
+            match opened {
+                Ok(walk) => {
+                    let job = walker.part(walk, &start.logical)?;
+                    walked.parts.push((start.logical.clone(), PartType::Mail, job));
+                }
+                Err(error) => {
+                    walked.missing.push(bytes::display(&start.path));
+                    self.shared.report_failure(&start.path, &error);
+                    failed = Some(error);
+                }
+            }
+        }
+        if let Some(stream) = &self.options.stream {
+            match stream::store(walker.worker(), self.cut, stream)? {
+                Ok((path, job)) => walked.parts.push((path, PartType::Stream, job)),
+                Err(error) => {
+                    self.shared.report_failure(&stream.path, &error);
+                    failed = Some(error);
+                }
+            }
+        }
+        walked.left_out = walker.left_out;
+        Ok((walked, failed))
+    }
+
+    /// Makes what is stored durable now and then, so that an interrupted run is not begun from nothing.
+    fn tick(&self) -> Result<(), RepoError> {
+        let milestones = &mut *self.milestones.lock().expect("no holder panics");
+        let stored = self.shared.blobs.counters.stored_bytes.load(Ordering::Relaxed);
+        let due = stored - milestones.published_bytes >= PUBLISH_BYTES
+            || milestones.published_at.elapsed() >= PUBLISH_AFTER && stored > milestones.published_bytes;
+        if !due {
+            return Ok(());
+        }
+        let ready = self.shared.blobs.take_ready()?;
+        let mut transaction = self.transaction.lock().expect("no holder panics");
+        transaction.publish(&ready)?;
+        self.shared.blobs.settle(&ready);
+        milestones.published_bytes = stored;
+        milestones.published_at = clock::stopwatch();
+        if stored - milestones.checkpoint_bytes >= CHECKPOINT_BYTES
+            || milestones.checkpoint_at.elapsed() >= CHECKPOINT_AFTER
+        {
+            transaction.checkpoint(&self.options.job, self.started, clock::now() as i64)?;
+            milestones.checkpoint_bytes = stored;
+            milestones.checkpoint_at = clock::stopwatch();
+        }
+        Ok(())
+    }
+
+    /// After a failure or Ctrl-C: publishes the packs that are whole, for the next run.
+    fn keep_what_is_stored(&self, error: &RepoError) {
+        let flushed = match error {
+            RepoError::Interrupted(_) => self.shared.blobs.flush(Vec::new()),
+            _ => self.shared.blobs.take_ready(),
+        };
+        let kept =
+            flushed.and_then(|packs| self.transaction.lock().expect("no holder panics").publish(&packs));
+        if let Err(error) = kept {
+            self.shared.progress.problem(&format!("what was stored so far could not be kept: {error}"));
+        }
+    }
+
+    fn commit(self, walked: Walked<'a>, parent: Option<&SnapshotInfo>) -> Result<Report, BackupError> {
+        let mut totals = Totals::default();
+        let mut parts = Vec::new();
+        for (path, part_type, job) in walked.parts {
+            let tree = job.take_finished().expect("every batch of the part was delivered");
+            totals += tree.totals;
+            parts.push(Part { part_type, path, tree, problems: 0 });
+        }
+        parts.sort_by(|a, b| a.path.cmp(&b.path));
+        let before = parent.map(|info| info.snapshot.totals());
+        let doubted = parent.and_then(|info| info.snapshot.suspect.as_deref());
+        let suspect = suspect::suspicion(before.as_ref(), &totals, &walked.missing)
+            .or_else(|| suspect::still(doubted, before.as_ref(), &totals));
+        let findings = std::mem::take(&mut *self.shared.findings.lock().expect("no holder panics"));
+        for part in &mut parts {
+            part.problems =
+                findings.list.iter().filter(|finding| finding.path.starts_with(&part.path)).count() as u64;
+        }
+        let stored = findings.list.iter().take(STORED_PROBLEMS_MAX);
+        let snapshot = Snapshot {
+            host_name: self.options.host_name.clone(),
+            job: self.options.job.clone(),
+            previous: parent.map(|info| info.hash),
+            previous_sequence: parent.map_or(0, |info| info.sequence),
+            started: self.started,
+            ended: clock::now() as i64,
+            parts,
+            tags: self.options.tags.clone(),
+            scan: if parent.is_some() { ScanKind::Stat } else { ScanKind::Full },
+            suspect: suspect.clone(),
+            replaces: None,
+            problem_count: findings.count,
+            problems: stored
+                .map(|finding| StoredProblem { path: finding.path.clone(), text: finding.text.clone() })
+                .collect(),
+            vanished: findings.vanished,
+            program: concat!("mailark ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let transaction = self.transaction.into_inner().expect("no holder panics");
+        let hash = if self.options.dry_run { None } else { Some(transaction.commit(&snapshot)?.1) };
+        let (counts, blobs) = (&self.shared.counts, &self.shared.blobs.counters);
+        Ok(Report {
+            snapshot: hash,
+            parent: parent.map(|info| info.hash),
+            totals,
+            parent_totals: before,
+            files_read: counts.files_read.load(Ordering::Relaxed),
+            bytes_read: counts.bytes_read.load(Ordering::Relaxed),
+            files_unchanged: counts.files_unchanged.load(Ordering::Relaxed),
+            changed_while_read: counts.changed_while_read.load(Ordering::Relaxed),
+            vanished: findings.vanished,
+            left_out: walked.left_out,
+            new_bytes: blobs.new_bytes.load(Ordering::Relaxed),
+            stored_bytes: blobs.stored_bytes.load(Ordering::Relaxed),
+            findings: findings.list,
+            problem_count: findings.count,
+            suspect,
+            ..Report::default()
+        })
+    }
+}
+
+impl Shared<'_> {
+    /// Notes that a whole part failed.
+    fn report_failure(&self, path: &[u8], error: &SourceError) {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        let mut findings = self.findings.lock().expect("no holder panics");
+        findings.count += 1;
+        self.progress.problem(&text);
+        findings.list.push(Finding { path: path.to_vec(), text });
+    }
+}

@@ -1,0 +1,424 @@
+//! A worker: takes a batch of one folder's files from open to sealed segment.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::folder::{FolderJob, Slot};
+use super::parent::KnownFile;
+use super::report::Finding;
+use crate::base::id::BlobId;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::base::{bytes, limits};
+use crate::chunk::{Sink, SplitStats, Splitter, hint_for};
+use crate::format::content::{BlobKind, Content, Section};
+use crate::format::page::{Entry, File, Node, Owner, Xattr};
+use crate::format::snapshot::Tree;
+use crate::repo::RepoError;
+use crate::repo::blob_writer::{BlobWriter, LocalSegments, LocalWriter};
+use crate::repo::content::ContentBuilder;
+use crate::repo::presence::Presence;
+use crate::source::dir::{Listed, OpenDir};
+use crate::source::extents::Extent;
+use crate::source::meta::{Kind, Meta};
+use crate::source::names::Accounts;
+use crate::source::problem::{Problem, What};
+use crate::source::read::OpenFile;
+
+/// Files up to this size are read whole; larger ones stream.
+const WHOLE_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of a streamed file that are in memory at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Findings that are kept; all are counted.
+const FINDINGS_MAX: usize = 1_000;
+
+/// A file to be looked at.
+pub struct Item {
+    /// Where its entry belongs.
+    pub slot: usize,
+    /// What the listing said.
+    pub listed: Listed,
+    /// What the parent snapshot says, when it is unchanged since.
+    pub known: Option<Box<KnownFile>>,
+}
+
+/// Some files of one folder.
+pub struct Batch<'a> {
+    /// The folder they belong to.
+    pub job: Arc<FolderJob<'a>>,
+    /// Where they are opened.
+    pub dir: Arc<OpenDir>,
+    /// The folder's own name.
+    pub folder_name: Vec<u8>,
+    /// The files, in order.
+    pub items: Vec<Item>,
+}
+
+/// What all threads of a backup share.
+pub struct Shared<'a> {
+    /// Where blobs go.
+    pub blobs: &'a BlobWriter<'a>,
+    /// What the repository holds.
+    pub presence: &'a Presence<'a>,
+    /// Domain and key material for names and cuts.
+    pub keys: SplitKeys,
+    /// Names of users and groups.
+    pub accounts: Accounts,
+    /// Where people look.
+    pub progress: &'a dyn Progress,
+    /// Raised to stop.
+    pub interrupt: &'a Interrupt,
+    /// What went wrong with the source.
+    pub findings: Mutex<Findings>,
+    /// Counts over all threads.
+    pub counts: Counts,
+}
+
+/// Keys that decide where cuts fall.
+pub struct SplitKeys {
+    /// Secret of the content-defined cuts.
+    pub cut_secret: [u8; 32],
+    /// Names link groups.
+    pub link_key: [u8; 32],
+}
+
+/// Counts over all threads.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Files that were read.
+    pub files_read: AtomicU64,
+    /// Bytes of them.
+    pub bytes_read: AtomicU64,
+    /// Files taken from the parent.
+    pub files_unchanged: AtomicU64,
+    /// Files that had another size at their end than when they were listed.
+    pub changed_while_read: AtomicU64,
+}
+
+/// What went wrong with the source.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The first of them.
+    pub list: Vec<Finding>,
+    /// All of them.
+    pub count: u64,
+    /// Names that vanished.
+    pub vanished: u64,
+}
+
+impl Shared<'_> {
+    /// Notes a finding about the source.
+    pub fn report(&self, problem: Problem) {
+        let mut findings = self.findings.lock().expect("no holder panics");
+        if problem.what == What::Vanished {
+            findings.vanished += 1;
+            return;
+        }
+        findings.count += 1;
+        self.progress.problem(&format!("{}: {}", bytes::display(&problem.path), problem.error));
+        if findings.list.len() < FINDINGS_MAX {
+            findings.list.push(Finding { path: problem.path, text: problem.error });
+        }
+    }
+}
+
+/// One thread's tools.
+pub struct Worker<'a> {
+    shared: &'a Shared<'a>,
+    /// Where its blobs go.
+    pub local: LocalWriter<'a>,
+    splitter: Splitter,
+    buffer: Vec<u8>,
+    owners: HashMap<(u32, u32), Arc<Owner>>,
+    /// What its splitter met.
+    pub split: SplitStats,
+}
+
+/// Where the splitter's cuts go.
+struct PieceSink<'w, 'a> {
+    local: &'w mut LocalWriter<'a>,
+    content: ContentBuilder,
+}
+
+impl Sink for PieceSink<'_, '_> {
+    type Error = RepoError;
+
+    fn blob(&mut self, kind: BlobKind, data: &[u8]) -> Result<BlobId, RepoError> {
+        self.local.put(kind, data)
+    }
+
+    fn section(&mut self, section: Section) -> Result<(), RepoError> {
+        self.content.push(section, &mut |page| self.local.put(BlobKind::Tree, page))
+    }
+}
+
+/// Why a file has no entry.
+enum Failed {
+    Source(Problem),
+    Repository(RepoError),
+}
+
+impl From<RepoError> for Failed {
+    fn from(error: RepoError) -> Failed {
+        Failed::Repository(error)
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// A worker with its own segments and buffers.
+    pub fn new(shared: &'a Shared<'a>) -> Worker<'a> {
+        Worker {
+            shared,
+            local: LocalWriter::new(shared.blobs),
+            splitter: Splitter::new(shared.keys.cut_secret),
+            buffer: Vec::new(),
+            owners: HashMap::new(),
+            split: SplitStats::default(),
+        }
+    }
+
+    /// Gives up the segments that are not full.
+    pub fn into_segments(self) -> LocalSegments {
+        self.local.into_segments()
+    }
+
+    /// Takes a batch through; only the repository can fail.
+    pub fn run(&mut self, batch: Batch<'a>) -> Result<(), RepoError> {
+        let mut delivered = Vec::with_capacity(batch.items.len());
+        for item in batch.items {
+            self.shared.interrupt.check()?;
+            let (slot, size) = (item.slot, item.listed.meta.size);
+            let what = match self.entry(&batch.dir, &batch.folder_name, item) {
+                Ok(entry) => Slot::Entry(Box::new(entry)),
+                Err(Failed::Repository(error)) => return Err(error),
+                Err(Failed::Source(problem)) => {
+                    self.shared.report(problem);
+                    Slot::Nothing
+                }
+            };
+            self.shared.progress.counters().add(1, size);
+            delivered.push((slot, what));
+        }
+        let local = &mut self.local;
+        batch.job.deliver(delivered, &mut |page| local.put(BlobKind::Tree, page))
+    }
+
+    /// Delivers without reading anything.
+    pub fn deliver(
+        &mut self,
+        job: &Arc<FolderJob<'a>>,
+        slots: impl IntoIterator<Item = (usize, Slot)>,
+    ) -> Result<(), RepoError> {
+        let local = &mut self.local;
+        job.deliver(slots, &mut |page| local.put(BlobKind::Tree, page))
+    }
+
+    fn owner(&mut self, uid: u32, gid: u32) -> Arc<Owner> {
+        let accounts = &self.shared.accounts;
+        let owner = self.owners.entry((uid, gid)).or_insert_with(|| {
+            let user = accounts.user(uid).unwrap_or_default().to_vec();
+            let group = accounts.group(gid).unwrap_or_default().to_vec();
+            Arc::new(Owner { uid, gid, user, group })
+        });
+        Arc::clone(owner)
+    }
+
+    /// Who runs this program.
+    pub fn own_owner(&mut self) -> Arc<Owner> {
+        self.owner(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    }
+
+    /// An entry of the snapshot out of what the system says.
+    pub fn entry_of(&mut self, name: &[u8], meta: &Meta, xattrs: Vec<Xattr>, node: Node) -> Entry {
+        Entry {
+            name: name.to_vec(),
+            mode: (meta.mode & 0o7777) as u16,
+            owner: self.owner(meta.uid, meta.gid),
+            mtime_s: meta.mtime_s,
+            mtime_ns: meta.mtime_ns,
+            xattrs,
+            node,
+        }
+    }
+
+    /// The entry of a folder, whose listing is still to come.
+    pub fn folder_entry(&mut self, name: &[u8], meta: &Meta) -> Entry {
+        let empty = Tree { root: None, levels: 0, totals: Default::default() };
+        self.entry_of(name, meta, sorted(meta.xattrs.clone()), Node::Folder(empty))
+    }
+
+    fn entry(&mut self, dir: &OpenDir, folder_name: &[u8], item: Item) -> Result<Entry, Failed> {
+        let Item { listed, known, .. } = item;
+        let node = match &listed.kind {
+            Kind::File => return self.file(dir, folder_name, listed, known),
+            Kind::Directory => Node::Folder(Tree { root: None, levels: 0, totals: Default::default() }),
+            Kind::Symlink(target) => Node::Symlink(target.to_vec()),
+            Kind::Fifo => Node::Fifo,
+            Kind::Socket => Node::Socket,
+            Kind::CharDevice { major, minor } => Node::CharDevice(*major, *minor),
+            Kind::BlockDevice { major, minor } => Node::BlockDevice(*major, *minor),
+        };
+        // Many file systems know no attributes of links and devices; having none is no finding.
+        let xattrs = dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
+        Ok(self.entry_of(&listed.name, &listed.meta, sorted(xattrs), node))
+    }
+
+    fn file(
+        &mut self,
+        dir: &OpenDir,
+        folder_name: &[u8],
+        listed: Listed,
+        known: Option<Box<KnownFile>>,
+    ) -> Result<Entry, Failed> {
+        if let Some(known) = known
+            && self.is_stored(&known.file.content)?
+        {
+            let KnownFile { mut file, xattrs } = *known;
+            let xattrs = match xattrs {
+                Some(xattrs) => xattrs,
+                None => match dir.xattrs_of(&listed.name) {
+                    Ok(found) if !found.cut => sorted(found.list),
+                    // What cannot be looked up by name is read through the open file, and told there.
+                    _ => return self.file(dir, folder_name, listed, None),
+                },
+            };
+            file.link_group = self.link_group(&listed.meta);
+            self.shared.counts.files_unchanged.fetch_add(1, Ordering::Relaxed);
+            return Ok(self.entry_of(&listed.name, &listed.meta, xattrs, Node::File(file)));
+        }
+        let path = || crate::source::problem::join(dir.path(), &listed.name);
+        let open = dir.open_file(&listed).map_err(Failed::Source)?;
+        let xattrs = match open.xattrs() {
+            Ok(xattrs) if xattrs.cut => {
+                let why = "extended attributes too large, left out";
+                self.shared.report(Problem::new(path(), What::Unsupported, why));
+                xattrs.list
+            }
+            Ok(xattrs) => xattrs.list,
+            Err(errno) => return Err(Failed::Source(Problem::from_errno(path(), errno))),
+        };
+        self.splitter.begin(hint_for(&listed.name, folder_name));
+        let (content, size) = self.read(&open, &path)?;
+        let counts = &self.shared.counts;
+        counts.files_read.fetch_add(1, Ordering::Relaxed);
+        counts.bytes_read.fetch_add(size, Ordering::Relaxed);
+        if size != listed.meta.size {
+            counts.changed_while_read.fetch_add(1, Ordering::Relaxed);
+        }
+        let sparse = open.meta.maybe_sparse();
+        let link_group = self.link_group(&open.meta);
+        let node = Node::File(File { size, content, sparse, link_group });
+        Ok(self.entry_of(&listed.name, &open.meta, sorted(xattrs), node))
+    }
+
+    /// Reads a file through the splitter: its content and its length.
+    fn read(&mut self, open: &OpenFile, path: &dyn Fn() -> Vec<u8>) -> Result<(Content, u64), Failed> {
+        let trouble = |errno| Failed::Source(Problem::from_errno(path(), errno));
+        let Worker { local, splitter, buffer, split, shared, .. } = self;
+        let mut sink = PieceSink { local, content: ContentBuilder::default() };
+        let mut size = 0;
+        buffer.clear();
+        if open.limit() <= WHOLE_FILE_BYTES {
+            open.read_into(buffer).map_err(trouble)?;
+            size = buffer.len() as u64;
+            splitter.push(buffer, &mut sink)?;
+        } else {
+            let whole = [Ok(Extent::Data { offset: 0, len: open.limit() })];
+            let mut sparse = open.meta.maybe_sparse().then(|| open.extents());
+            let extents: &mut dyn Iterator<Item = _> = match sparse {
+                Some(ref mut extents) => extents,
+                None => &mut whole.into_iter(),
+            };
+            for extent in extents {
+                match extent.map_err(trouble)? {
+                    Extent::Hole { len: length, .. } => {
+                        splitter.zeros(length, &mut sink)?;
+                        size += length;
+                    }
+                    Extent::Data { offset, len: length } => {
+                        let end = offset + length;
+                        let mut at = offset;
+                        while at < end {
+                            shared.interrupt.check().map_err(RepoError::from)?;
+                            buffer.clear();
+                            let most = (end - at).min(BLOCK_BYTES as u64) as usize;
+                            let got = open.read_at(at, most, buffer).map_err(trouble)?;
+                            if got == 0 {
+                                break;
+                            }
+                            splitter.push(buffer, &mut sink)?;
+                            at += got as u64;
+                            size += got as u64;
+                        }
+                    }
+                }
+            }
+        }
+        *split += splitter.finish(&mut sink)?;
+        let PieceSink { local, mut content } = sink;
+        let content = content.finish(&mut |page| local.put(BlobKind::Tree, page))?;
+        Ok((content, size))
+    }
+
+    /// Reads a stream that has no file behind it.
+    pub fn read_stream(
+        &mut self,
+        stream: &mut dyn std::io::Read,
+    ) -> Result<(Content, u64), Result<std::io::Error, RepoError>> {
+        let Worker { local, splitter, buffer, split, shared, .. } = self;
+        let mut sink = PieceSink { local, content: ContentBuilder::default() };
+        splitter.begin(crate::chunk::Hint::Detect);
+        buffer.resize(BLOCK_BYTES, 0);
+        let mut size = 0;
+        loop {
+            shared.interrupt.check().map_err(|stop| Err(stop.into()))?;
+            match stream.read(buffer) {
+                Ok(0) => break,
+                Ok(got) => {
+                    splitter.push(&buffer[..got], &mut sink).map_err(Err)?;
+                    size += got as u64;
+                    shared.progress.counters().add(0, got as u64);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ok(error)),
+            }
+        }
+        *split += splitter.finish(&mut sink).map_err(Err)?;
+        let PieceSink { local, mut content } = sink;
+        let content = content.finish(&mut |page| local.put(BlobKind::Tree, page)).map_err(Err)?;
+        Ok((content, size))
+    }
+
+    /// Does the repository still hold what the parent refers to? A lost pack is healed by reading again.
+    fn is_stored(&self, content: &Content) -> Result<bool, RepoError> {
+        let presence = self.shared.presence;
+        match content {
+            // Below a page that is there, everything was stored before it; unless something was lost since.
+            Content::Paged { root, .. } => Ok(!presence.doubtful && presence.holds(root)?),
+            Content::Inline(sections) => {
+                for id in sections.iter().flat_map(|s| &s.pieces).flat_map(|piece| piece.blobs()) {
+                    if !presence.holds(id)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn link_group(&self, meta: &Meta) -> Option<u64> {
+        if meta.nlink < 2 {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.shared.keys.link_key);
+        hasher.update(&meta.device.to_le_bytes()).update(&meta.inode.to_le_bytes());
+        Some(u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes hold 8")))
+    }
+}
+
+fn sorted(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
+    xattrs.sort();
+    xattrs.retain(|(name, value)| name.len() + value.len() <= limits::XATTR_INLINE_MAX);
+    xattrs
+}

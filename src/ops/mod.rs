@@ -1,0 +1,8 @@
+//! Layer 4: one folder per verb. Verbs never import each other; what they share lies in `repo` and `source`.
+
+pub mod backup;
+pub mod check;
+pub mod diff;
+pub mod restore;
+pub mod stats;
+pub mod status;

@@ -1,0 +1,184 @@
+//! Writing single entries; one that fails is told and the rest goes on.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Finding;
+use super::target::{Attributes, FileWriter, Folder, Owners, Target, TargetError};
+use crate::base::bytes;
+use crate::base::id::BlobId;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::chunk::{self, BlobSource, JoinError};
+use crate::format::page::{Entry, File, Node};
+use crate::repo::RepoError;
+use crate::repo::content::Sections;
+use crate::repo::reader::{Blob, BlobReader};
+use crate::source::meta::Kind;
+
+/// Findings that are kept; all are counted.
+const FINDINGS_MAX: usize = 1_000;
+
+/// What all threads of a restore share.
+pub struct Apply<'a> {
+    /// Where blobs come from.
+    pub reader: &'a BlobReader<'a>,
+    /// Where files go.
+    pub target: &'a Target,
+    /// Who gets them.
+    pub owners: &'a Owners,
+    /// Where people look.
+    pub progress: &'a dyn Progress,
+    /// Raised to stop.
+    pub interrupt: &'a Interrupt,
+    /// The first failures.
+    pub findings: Mutex<Vec<Finding>>,
+    /// All failures.
+    pub problem_count: AtomicU64,
+    /// The target is full: going on makes no sense.
+    pub full: AtomicBool,
+    /// Link groups of which a file was really written: only to such a one another name may be linked.
+    pub written_groups: Mutex<HashSet<u64>>,
+    /// Restored: files, bytes, messages.
+    pub done: [AtomicU64; 3],
+}
+
+struct Blobs<'a>(&'a BlobReader<'a>);
+
+impl BlobSource for Blobs<'_> {
+    type Blob = Blob;
+    type Error = RepoError;
+
+    fn blob(&mut self, id: &BlobId) -> Result<Blob, RepoError> {
+        self.0.data(id)
+    }
+}
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Repository(#[from] RepoError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("its recipe is damaged: {0}")]
+    Recipe(String),
+}
+
+impl Apply<'_> {
+    /// Notes that an entry was not restored.
+    pub fn fail(&self, path: &[u8], error: &dyn std::error::Error) {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let line = error.to_string();
+            if !text.ends_with(&line) {
+                text = format!("{text}: {line}");
+            }
+            cause = error.source();
+        }
+        self.progress.problem(&format!("{}: {text}", bytes::display(path)));
+        self.problem_count.fetch_add(1, Ordering::Relaxed);
+        let mut findings = self.findings.lock().expect("no holder panics");
+        if findings.len() < FINDINGS_MAX {
+            findings.push(Finding { path: path.to_vec(), text });
+        }
+    }
+
+    /// Counts an entry as restored.
+    pub fn count(&self, entry: &Entry) {
+        let totals = entry.totals();
+        for (done, count) in self.done.iter().zip([totals.files, totals.bytes, totals.messages]) {
+            done.fetch_add(count, Ordering::Relaxed);
+        }
+        self.progress.counters().add(1, totals.bytes);
+    }
+
+    /// What an entry is given besides its content.
+    pub fn attributes(&self, entry: &Entry) -> Attributes {
+        let known = |name: &[u8]| if name.is_empty() { None } else { Some(name.to_vec()) };
+        let owner = &entry.owner;
+        Attributes {
+            mode: entry.mode.into(),
+            uid: self.owners.uid(owner.uid, known(&owner.user).as_deref()),
+            gid: self.owners.gid(owner.gid, known(&owner.group).as_deref()),
+            mtime_s: entry.mtime_s,
+            mtime_ns: entry.mtime_ns,
+            xattrs: entry.xattrs.clone(),
+        }
+    }
+
+    /// Makes a link or a special file.
+    pub fn node(&self, folder: &Folder, path: &[u8], entry: &Entry) {
+        let kind = match &entry.node {
+            Node::Symlink(target) => Kind::Symlink(target.as_slice().into()),
+            Node::Fifo => Kind::Fifo,
+            Node::Socket => Kind::Socket,
+            Node::CharDevice(major, minor) => Kind::CharDevice { major: *major, minor: *minor },
+            Node::BlockDevice(major, minor) => Kind::BlockDevice { major: *major, minor: *minor },
+            Node::File(_) | Node::Folder(_) => return,
+        };
+        match self.target.make_node(folder, &entry.name, &kind, &self.attributes(entry)) {
+            Ok(_) => self.count(entry),
+            Err(error) => self.fail(path, &error),
+        }
+    }
+
+    /// Writes a file; only an interruption, a damaged index or a full target ends the restore.
+    pub fn file(&self, folder: &Folder, path: &[u8], entry: &Entry) -> Result<(), RepoError> {
+        self.interrupt.check()?;
+        if self.full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Node::File(file) = &entry.node else { return Ok(()) };
+        match self.write(folder, entry, file) {
+            Ok(()) => self.count(entry),
+            Err(Failed::Repository(error)) if error.ends_the_run() => return Err(error),
+            Err(error) => {
+                if matches!(&error, Failed::Target(error) if error.is_full()) {
+                    self.full.store(true, Ordering::Relaxed);
+                }
+                self.fail(path, &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, folder: &Folder, entry: &Entry, file: &File) -> Result<(), Failed> {
+        let attributes = self.attributes(entry);
+        let Some(mut writer) = self.target.create_file(folder, &entry.name, file.size, &attributes)? else {
+            return Ok(());
+        };
+        let fetch = |id: &BlobId| -> Result<Blob, RepoError> { self.reader.page(id) };
+        for section in Sections::new(&file.content, fetch) {
+            let section = section.map_err(RepoError::from)?;
+            if section.length() > file.size - writer.position() {
+                return Err(Failed::Recipe("it gives more bytes than the file has".to_owned()));
+            }
+            self.interrupt.check().map_err(RepoError::from)?;
+            if let [crate::format::content::Piece::Zeros(length)] = section.pieces.as_slice() {
+                writer.zeros(*length)?;
+                continue;
+            }
+            let joined = chunk::join(&section, &mut Blobs(self.reader), |bytes| writer.write(bytes));
+            joined.map_err(|error| match error {
+                JoinError::Blob { source, .. } => Failed::Repository(source),
+                JoinError::Write(error) => Failed::Target(error),
+                JoinError::Malformed(what) => Failed::Recipe(what.to_owned()),
+            })?;
+        }
+        finish(writer, file, &attributes)?;
+        if let Some(group) = file.link_group {
+            self.written_groups.lock().expect("no holder panics").insert(group);
+        }
+        Ok(())
+    }
+}
+
+fn finish(writer: FileWriter<'_>, file: &File, attributes: &Attributes) -> Result<(), Failed> {
+    if writer.position() != file.size {
+        return Err(Failed::Recipe(format!("it gives {} bytes instead of {}", writer.position(), file.size)));
+    }
+    Ok(writer.finish(attributes)?)
+}
