@@ -14,6 +14,7 @@
 
 pub mod base;
 pub mod chunk;
+pub mod cli;
 pub mod compress;
 pub mod crypto;
 pub mod format;

@@ -1,0 +1,405 @@
+//! `mailark backup`: a new snapshot.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::base::bytes;
+use crate::base::id::RepositoryId;
+use crate::cli::commands::{Context, init};
+use crate::cli::config_file::job_name;
+use crate::cli::failure::Exit;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::lock::JobLock;
+use crate::cli::output::{count, duration, insert_name, size};
+use crate::cli::progress::Meter;
+use crate::cli::session::{self, Session};
+use crate::cli::settings::Origin;
+use crate::ops::backup::{self, Options, Report, Stream};
+use crate::repo::snapshots::Listed;
+use crate::source::exclude::Excludes;
+use crate::source::start::Start;
+
+/// Save files and folders as a new snapshot.
+///
+/// Unchanged files are not read again. What cannot be read is named, the rest is saved, and the run ends with 3.
+/// On a terminal with nothing configured, a default repository and key are made first.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Files and folders to save; none to save those of the job in mailark.toml
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Save under this job's name; snapshots of one job are compared with each other
+    #[arg(long, value_name = "NAME", value_parser = job_name)]
+    pub job: Option<String>,
+    /// Save under this host's name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Record this logical path instead of the one PATH
+    #[arg(long = "as", value_name = "LOGICAL_PATH")]
+    pub logical_path: Option<PathBuf>,
+    /// Leave out what matches this pattern; repeat for more
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<OsString>,
+    /// Leave out what matches a pattern in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub exclude_from: Vec<PathBuf>,
+    /// Give the snapshot a tag; repeat for more
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Stay on the file systems that the paths lie on
+    #[arg(long)]
+    pub one_file_system: bool,
+    /// Say what would be saved; store nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Make the repository and key first where there are none, without asking
+    #[arg(long)]
+    pub init: bool,
+    /// Save standard input, or the command's output, as a file of this name
+    #[arg(long, value_name = "NAME")]
+    pub stdin_filename: Option<OsString>,
+    /// Save the output of the command after `--`; its failure fails the backup
+    #[arg(long, requires = "words")]
+    pub stdin_from_command: bool,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "COMMAND", id = "words")]
+    pub words: Vec<OsString>,
+}
+
+/// What a backup reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Files and folders named on the command line.
+    Paths(Vec<PathBuf>),
+    /// What `mailark.toml` says about this job.
+    Job(String),
+    /// Standard input, as a file of this name.
+    Stdin(OsString),
+    /// A program's standard output, as a file of this name.
+    Command {
+        /// Name of the file in the snapshot.
+        name: OsString,
+        /// Program and arguments, at least one word.
+        words: Vec<OsString>,
+    },
+}
+
+/// Name of the file made from a pipe when none was given.
+const STDIN_NAME: &str = "stdin";
+
+impl BackupArgs {
+    /// Decides what is read, or says why the options do not fit together.
+    pub fn input(&self) -> Result<Input, Failure> {
+        let wrong = |what: &str| Err(Failure::new(Kind::User, what));
+        let from_pipe = self.stdin_from_command || self.stdin_filename.is_some();
+        // Without --stdin-from-command, `--` does what it does everywhere: paths follow that may begin with "-".
+        let mut paths = self.paths.clone();
+        if !self.stdin_from_command {
+            paths.extend(self.words.iter().map(PathBuf::from));
+        }
+        if from_pipe {
+            if !paths.is_empty() {
+                return wrong("a pipe and paths cannot be saved in one run");
+            }
+            let name = self.stdin_filename.clone().unwrap_or_else(|| STDIN_NAME.into());
+            if !is_file_name(&name) {
+                return wrong("--stdin-filename takes a plain name, without '/'");
+            }
+            return Ok(match self.stdin_from_command {
+                true => Input::Command { name, words: self.words.clone() },
+                false => Input::Stdin(name),
+            });
+        }
+        match (&self.job, paths.len()) {
+            (Some(job), 0) => Ok(Input::Job(job.clone())),
+            (None, 0) => wrong("nothing to save: name files or folders, or a job of mailark.toml with --job"),
+            (_, 2..) if self.logical_path.is_some() => wrong("--as needs exactly one path"),
+            _ => Ok(Input::Paths(paths)),
+        }
+    }
+}
+
+fn is_file_name(name: &OsString) -> bool {
+    let bytes = name.as_encoded_bytes();
+    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/')
+}
+
+/// Longest job name made out of paths.
+const DERIVED_NAME_MAX: usize = 48;
+
+/// What is to be saved, and under which job.
+struct Request {
+    job: String,
+    starts: Vec<Start>,
+    stream: Option<Stream>,
+    excludes: Excludes,
+    tags: Vec<String>,
+    one_file_system: bool,
+}
+
+/// Backs up.
+pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    let request = request(args, context)?;
+    let session = open_or_make(args, context)?;
+    let settings = &context.settings;
+    let _lock = lock(session.repository.id(), &request.job, context)?;
+    session::complain_of(&Listed::default(), &session.lost()?);
+    if request.starts.iter().any(|start| on_one_disk(&start.path, &settings.repository.value)) {
+        context.output.remark("mail and repository are on one disk: a broken disk takes both");
+    }
+    let mut own = vec![settings.repository.value.clone(), settings.state_dir.clone()];
+    own.extend(settings.cache_dir.clone());
+    own.extend(settings.default_key_file.parent().map(std::path::Path::to_owned));
+    let options = Options {
+        host_name: args.host.clone().unwrap_or_else(|| settings.host.value.clone()),
+        job: request.job,
+        starts: request.starts,
+        stream: request.stream,
+        excludes: request.excludes,
+        own,
+        one_file_system: request.one_file_system,
+        tags: request.tags,
+        dry_run: args.dry_run,
+        workers: session::workers(),
+    };
+    let meter = Meter::start("backup", context.output.manner());
+    let outcome = backup::run(&session.repository, &session.index, &options, &meter, context.interrupt);
+    meter.finish();
+    let report = outcome?;
+    if let Some(made) = report.snapshot {
+        session.remember(made, &options.host_name)?;
+    }
+    tell(&report, &options, context)?;
+    Ok(match (&report.suspect, report.problem_count) {
+        (Some(_), _) => Exit::Suspect,
+        (None, 0) => Exit::Ok,
+        (None, _) => Exit::Incomplete,
+    })
+}
+
+fn lock(repository: RepositoryId, job: &str, context: &Context<'_>) -> Result<JobLock, Failure> {
+    JobLock::acquire(&context.settings.state_dir, repository, job)
+}
+
+/// Opens the repository; where nothing was configured and somebody agrees, makes one first.
+fn open_or_make(args: &BackupArgs, context: &Context<'_>) -> Result<Session, Failure> {
+    let settings = &context.settings;
+    let opened = Session::open(context);
+    match opened {
+        Err(failure) if failure.kind == Kind::NoRepository => {
+            let manner = context.output.manner();
+            let is_default = settings.repository.origin == Origin::Default;
+            let person = manner.stdout_terminal && manner.stderr_terminal;
+            if (args.init || is_default && person) && !args.dry_run {
+                let repository = init::create(context, true)?;
+                context.output.line("")?;
+                return Session::with(context, repository);
+            }
+            // A cron job must never back up into a new, forgotten place.
+            Err(failure.hint("'mailark backup --init ...' makes it and backs up"))
+        }
+        opened => opened,
+    }
+}
+
+fn on_one_disk(path: &[u8], repository: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &std::path::Path| path.metadata().map(|meta| meta.dev()).ok();
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    device(path).is_some_and(|found| device(repository) == Some(found))
+}
+
+fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure> {
+    let user = |error: crate::source::SourceError| Failure::because(Kind::User, "", &error);
+    let mut patterns: Vec<Vec<u8>> = args.exclude.iter().map(|pattern| pattern.as_bytes().to_vec()).collect();
+    let mut request = Request {
+        job: String::new(),
+        starts: Vec::new(),
+        stream: None,
+        excludes: Excludes::default(),
+        tags: args.tag.clone(),
+        one_file_system: args.one_file_system,
+    };
+    let mut paths = Vec::new();
+    let mut logical_path = args.logical_path.clone();
+    match args.input()? {
+        Input::Paths(given) => paths = given,
+        Input::Job(name) => {
+            let job = context.settings.job(&name)?;
+            paths.clone_from(&job.paths);
+            patterns.extend(job.exclude.iter().map(|pattern| pattern.as_bytes().to_vec()));
+            request.tags.extend(job.tags.iter().cloned());
+            request.one_file_system |= job.one_file_system;
+            logical_path = logical_path.or_else(|| job.logical_path.clone());
+        }
+        Input::Stdin(name) => request.stream = Some(stream(&name, Vec::new(), logical_path.as_deref())),
+        Input::Command { name, words } => {
+            request.stream = Some(stream(&name, words, logical_path.as_deref()))
+        }
+    }
+    for path in &paths {
+        let logical = logical_path.as_deref().map(|path| path.as_os_str().as_bytes());
+        request.starts.push(Start::new(path, logical).map_err(user)?);
+    }
+    request.excludes = Excludes::new(patterns).map_err(user)?;
+    for file in &args.exclude_from {
+        request.excludes = request.excludes.and_file(file).map_err(user)?;
+    }
+    let logical = request.starts.iter().map(|start| start.logical.as_slice());
+    let logical = logical.chain(request.stream.iter().map(|stream| stream.path.as_slice()));
+    request.job = args.job.clone().unwrap_or_else(|| derived_job(logical));
+    Ok(request)
+}
+
+fn stream(name: &OsString, command: Vec<OsString>, folder: Option<&std::path::Path>) -> Stream {
+    let mut path = folder.map_or_else(Vec::new, |folder| folder.as_os_str().as_bytes().to_vec());
+    while path.last() == Some(&b'/') {
+        path.pop();
+    }
+    path.push(b'/');
+    path.extend_from_slice(name.as_bytes());
+    Stream { path, command }
+}
+
+/// Without `--job`, the same paths make the same job: `/var/vmail` gives `var-vmail`.
+fn derived_job<'a>(paths: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut paths: Vec<&[u8]> = paths.collect();
+    paths.sort_unstable();
+    let joined = paths.join(&b'+');
+    let lawful = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
+    let mut name: String =
+        joined.iter().map(|byte| if lawful(byte) { *byte as char } else { '-' }).collect::<String>();
+    let whole = name.strip_prefix('-').unwrap_or(&name).to_owned();
+    name = whole.trim_matches(['-', '.']).to_owned();
+    if name.is_empty() {
+        name = "root".to_owned();
+    }
+    if name.len() > DERIVED_NAME_MAX
+        || name != whole
+        || joined.iter().any(|byte| !lawful(byte) && *byte != b'/')
+    {
+        // Different paths must not become one job.
+        name.truncate(DERIVED_NAME_MAX - 9);
+        name = format!("{name}-{}", &blake3::hash(&joined).to_hex()[..8]);
+    }
+    name
+}
+
+fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(), Failure> {
+    let out = context.output;
+    if out.manner().json {
+        return out.json(&as_json(report, options));
+    }
+    let totals = &report.totals;
+    let what = match &report.snapshot {
+        Some(hash) => format!("snapshot {}", hash.short()),
+        None => "dry run".to_owned(),
+    };
+    out.summary(&format!(
+        "{what} of {}: {} messages, {} files, {} in {}",
+        options.job,
+        count(totals.messages),
+        count(totals.files),
+        size(totals.bytes),
+        duration(report.duration)
+    ))?;
+    let would = if report.snapshot.is_some() { "added" } else { "would add" };
+    out.summary(&format!(
+        "read {} files ({}), {} unchanged; {would} {} to the repository",
+        count(report.files_read),
+        size(report.bytes_read),
+        count(report.files_unchanged),
+        size(if report.snapshot.is_some() { report.stored_bytes } else { report.new_bytes })
+    ))?;
+    if out.manner().verbose > 0 {
+        tell_more(report, context)?;
+    }
+    if report.vanished > 0 {
+        out.summary(&format!(
+            "{} files vanished while being read (normal on a live server)",
+            count(report.vanished)
+        ))?;
+    }
+    if report.problem_count > 0 {
+        let line = format!("mailark: {} problems: the snapshot is incomplete\n", count(report.problem_count));
+        crate::cli::output::complain(&line);
+    }
+    if let Some(why) = &report.suspect {
+        crate::cli::output::complain(&format!("mailark: this snapshot is suspect: {why}\n"));
+    }
+    Ok(())
+}
+
+fn tell_more(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
+    let (out, split) = (context.output, &report.split);
+    let raw = &split.attachments_raw;
+    out.summary(&format!(
+        "messages looked into: {}, opaque: {}; attachments decoded: {} ({})",
+        count(split.messages),
+        count(split.opaque),
+        count(split.attachments_decoded),
+        size(split.attachments_decoded_bytes)
+    ))?;
+    out.summary(&format!(
+        "kept as they were: {} small, {} not base64, {} odd characters, {} irregular lines, {} not canonical, {} too many",
+        raw.small, raw.not_base64, raw.bad_characters, raw.irregular_lines, raw.not_canonical, raw.too_many_runs
+    ))?;
+    out.summary(&format!(
+        "changed while read: {}, left out by pattern: {}",
+        report.changed_while_read, report.left_out
+    ))
+}
+
+fn as_json(report: &Report, options: &Options) -> Value {
+    let totals = &report.totals;
+    let raw = &report.split.attachments_raw;
+    let problems: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            let mut object = serde_json::Map::new();
+            insert_name(&mut object, "path", &finding.path);
+            object.insert("problem".to_owned(), bytes::display(finding.text.as_bytes()).into());
+            object.into()
+        })
+        .collect();
+    json!({
+        "snapshot": report.snapshot.map(|hash| hash.to_string()),
+        "parent": report.parent.map(|hash| hash.to_string()),
+        "host": options.host_name,
+        "job": options.job,
+        "messages": totals.messages,
+        "files": totals.files,
+        "folders": totals.folders,
+        "bytes": totals.bytes,
+        "files_read": report.files_read,
+        "bytes_read": report.bytes_read,
+        "files_unchanged": report.files_unchanged,
+        "changed_while_read": report.changed_while_read,
+        "vanished": report.vanished,
+        "left_out": report.left_out,
+        "new_bytes": report.new_bytes,
+        "stored_bytes": report.stored_bytes,
+        "attachments": {
+            "decoded": report.split.attachments_decoded,
+            "decoded_bytes": report.split.attachments_decoded_bytes,
+            "raw": {
+                "small": raw.small,
+                "not_base64": raw.not_base64,
+                "bad_characters": raw.bad_characters,
+                "irregular_lines": raw.irregular_lines,
+                "not_canonical": raw.not_canonical,
+                "too_many_runs": raw.too_many_runs,
+            },
+            "opaque_messages": report.split.opaque,
+        },
+        "problem_count": report.problem_count,
+        "problems": problems,
+        "suspect": report.suspect,
+        "seconds": report.duration.as_secs_f64(),
+    })
+}

@@ -1,0 +1,179 @@
+//! `mailark.toml`: repository, key, host and jobs. Relative paths in it count from its own folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::failure::{Failure, Kind};
+use super::settings::KeySource;
+
+/// Most bytes of a configuration file.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Most characters of a job's name: it becomes part of a file name.
+const JOB_NAME_MAX: usize = 64;
+
+/// A file that was read and understood.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The repository as written.
+    pub repository: Option<OsString>,
+    /// From where the key is to be had.
+    pub key: Option<KeySource>,
+    /// This host's name.
+    pub host: Option<String>,
+    /// The jobs, by name.
+    pub jobs: BTreeMap<String, Job>,
+}
+
+/// What is backed up together, under one name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Files and folders to save; absolute after reading.
+    pub paths: Vec<PathBuf>,
+    /// Patterns of what is left out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Tags of its snapshots.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Stay on the file systems that the paths lie on.
+    #[serde(default)]
+    pub one_file_system: bool,
+    /// The logical path recorded instead of the one path.
+    #[serde(rename = "as")]
+    pub logical_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    repository: Option<String>,
+    key_file: Option<PathBuf>,
+    password_command: Option<String>,
+    host: Option<String>,
+    #[serde(default)]
+    jobs: BTreeMap<String, Job>,
+}
+
+impl ConfigFile {
+    /// Reads a file; `None` when there is none.
+    pub fn read(path: &Path) -> Result<Option<Self>, Failure> {
+        let trouble = |error: &io::Error| Failure::because(Kind::Config, &path.display().to_string(), error);
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(trouble(&error)),
+        };
+        let mut text = String::new();
+        file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| trouble(&e))?;
+        if text.len() as u64 > CONFIG_BYTES_MAX {
+            return Err(Failure::new(Kind::Config, format!("{}: too large", path.display())));
+        }
+        Self::parse(path, &text).map(Some)
+    }
+
+    /// Understands the text of a file that lies at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        let written: Written = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            Failure::new(Kind::Config, format!("{}:{line}: {}", path.display(), error.message()))
+        })?;
+        let wrong = |what: String| Failure::new(Kind::Config, format!("{}: {what}", path.display()));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let key = match (written.key_file, written.password_command) {
+            (Some(_), Some(_)) => return Err(wrong("key_file and password_command are both set".to_owned())),
+            (Some(file), None) => Some(KeySource::KeyFile(folder.join(file))),
+            (None, command) => command.map(KeySource::PasswordCommand),
+        };
+        let mut jobs = written.jobs;
+        for (name, job) in &mut jobs {
+            job_name(name).map_err(&wrong)?;
+            if job.paths.is_empty() {
+                return Err(wrong(format!("job '{name}' has no paths")));
+            }
+            if job.logical_path.is_some() && job.paths.len() > 1 {
+                return Err(wrong(format!("job '{name}': 'as' needs exactly one path")));
+            }
+            job.paths.iter_mut().for_each(|path| *path = folder.join(&*path));
+        }
+        let repository = written.repository.map(OsString::from);
+        Ok(ConfigFile { path: path.to_owned(), repository, key, host: written.host, jobs })
+    }
+}
+
+/// Checks a job's name: letters, digits, `.`, `_`, `-`, first a letter or digit; it names a lock file.
+pub fn job_name(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty()
+        || name.len() > JOB_NAME_MAX
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(fits)
+    {
+        return Err(format!(
+            "'{name}' is no name for a job: up to {JOB_NAME_MAX} of A-Z a-z 0-9 . _ - and first a letter or digit"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ConfigFile, Failure> {
+        ConfigFile::parse(Path::new("/etc/mailark/mailark.toml"), text)
+    }
+
+    #[test]
+    fn a_whole_file_is_understood() {
+        let file = parse(
+            "repository = \"repo\"\nkey_file = \"/etc/mailark/key\"\nhost = \"mx1.example.org\"\n\
+             [jobs.mail]\npaths = [\"/var/vmail\"]\nexclude = [\"*.tmp\"]\ntags = [\"daily\"]\n\
+             one_file_system = true\nas = \"/mail\"\n[jobs.config]\npaths = [\"../postfix\"]\n",
+        )
+        .unwrap();
+        assert_eq!(file.host.as_deref(), Some("mx1.example.org"));
+        assert_eq!(file.key, Some(KeySource::KeyFile("/etc/mailark/key".into())));
+        let mail = &file.jobs["mail"];
+        assert!(mail.one_file_system);
+        assert_eq!(mail.logical_path.as_deref(), Some(Path::new("/mail")));
+        assert_eq!(file.jobs["config"].paths, [Path::new("/etc/mailark/../postfix")]);
+    }
+
+    #[test]
+    fn mistakes_name_the_line_and_the_key() {
+        let cases = [
+            ("repository = \"x\"\nrepositry = \"y\"\n", ":2: unknown field `repositry`"),
+            ("\n\n[jobs.mail]\npaths = [\"/a\"]\nexcludes = []\n", ":5: unknown field `excludes`"),
+            ("host = 5\n", ":1: invalid type"),
+            ("host = \"a\nb\"\n", "mailark.toml:"),
+            ("key_file = \"a\"\npassword_command = \"b\"\n", "both set"),
+            ("[jobs.mail]\npaths = []\n", "job 'mail' has no paths"),
+            ("[jobs.mail]\npaths = [\"/a\", \"/b\"]\nas = \"/c\"\n", "exactly one path"),
+            ("[jobs.\"../x\"]\npaths = [\"/a\"]\n", "no name for a job"),
+        ];
+        for (text, expected) in cases {
+            let failure = parse(text).unwrap_err();
+            assert_eq!(failure.kind, Kind::Config);
+            assert!(failure.message.contains(expected), "{text:?} gave {}", failure.message);
+            assert!(!failure.message.contains('\n'), "{:?}", failure.message);
+        }
+    }
+
+    #[test]
+    fn job_names_stay_in_their_folder() {
+        for good in ["mail", "a", "mx1.example.org", "A_b-9"] {
+            assert_eq!(job_name(good).as_deref(), Ok(good));
+        }
+        for wrong in ["", ".", "..", ".x", "-x", "a/b", "a b", "ä", "a\0", &"x".repeat(65)] {
+            assert!(job_name(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

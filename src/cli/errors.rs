@@ -1,0 +1,123 @@
+//! Library errors become failures here, and get their advice.
+
+use super::failure::{Failure, Kind};
+use crate::crypto::slot::SlotError;
+use crate::ops::backup::BackupError;
+use crate::ops::restore::RestoreError;
+use crate::repo::RepoError;
+use crate::repo::extract::ExtractError;
+use crate::source::SourceError;
+use crate::store::{StoreError, StoreErrorKind};
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let failure = Failure::because(Kind::Storage, "", &error);
+        match error.kind {
+            StoreErrorKind::Full => {
+                failure.hint("free space on the repository's disk; nothing that was stored is lost")
+            }
+            StoreErrorKind::Denied => failure.hint("run as the repository's owner, or make it writable"),
+            StoreErrorKind::Missing | StoreErrorKind::Size => {
+                failure.hint("'mailark check' tells what else is missing")
+            }
+            StoreErrorKind::Io => failure,
+        }
+    }
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Failure {
+        let because = |kind| Failure::because(kind, "", &error);
+        match &error {
+            RepoError::NoRepository { .. } => because(Kind::NoRepository)
+                .hint("name it with --repo or MAILARK_REPO, or make one with 'mailark init'"),
+            RepoError::Exists { .. } => because(Kind::User),
+            RepoError::WrongKey { .. } => because(Kind::Key)
+                .hint("'mailark key test' tries a key without doing anything")
+                .hint("is the key lost? --recovery-code opens the repository with the recovery code"),
+            RepoError::NotForThisKey { .. } | RepoError::NeedsFullKey { .. } => {
+                because(Kind::Key).hint("use a full key; it does not belong on the mail server")
+            }
+            RepoError::Damaged { .. } | RepoError::MissingBlob { .. } | RepoError::Page { .. } => {
+                because(Kind::Damaged).hint("'mailark check --read-data' tells all that is damaged")
+            }
+            RepoError::Refused { .. } => because(Kind::Damaged)
+                .hint("somebody who does not hold the keys may have written it; nothing of it was used"),
+            RepoError::NoSnapshot(_) => because(Kind::User).hint("'mailark snapshots' lists them"),
+            RepoError::Interrupted(_) => Failure::new(Kind::Interrupted, "interrupted"),
+            RepoError::Slot(SlotError::Damaged(_) | SlotError::BadSignature) => because(Kind::Damaged),
+            RepoError::Slot(SlotError::WrongKey | SlotError::RecoveryCode(_)) => because(Kind::Key),
+            RepoError::Slot(_) => because(Kind::User),
+            RepoError::Store(_) | RepoError::Index(_) => match error {
+                RepoError::Store(error) => error.into(),
+                error => Failure::because(Kind::Storage, "", &error),
+            },
+            RepoError::Unsupported { .. } => {
+                because(Kind::User).hint("use the version of mailark that wrote it, or a newer one")
+            }
+            RepoError::Crypto(_) | RepoError::Compress(_) => because(Kind::Damaged),
+            RepoError::Unfaithful => because(Kind::Internal),
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Failure {
+        let kind = match error {
+            SourceError::Start { .. } | SourceError::Command { .. } | SourceError::CommandFailed { .. } => {
+                Kind::Storage
+            }
+            _ => Kind::User,
+        };
+        Failure::because(kind, "", &error)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Failure {
+        match error {
+            BackupError::Repository(error) => error.into(),
+            BackupError::Source(error) => Failure::from(error).hint("no snapshot was made"),
+        }
+    }
+}
+
+impl From<ExtractError<Failure>> for Failure {
+    fn from(error: ExtractError<Failure>) -> Failure {
+        match error {
+            ExtractError::Repository(error) => error.into(),
+            ExtractError::Write(failure) => failure,
+            ExtractError::Recipe(_) => Failure::because(Kind::Damaged, "", &error),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Failure {
+        match error {
+            RestoreError::Repository(error) => error.into(),
+            RestoreError::NotEmpty { .. } => Failure::because(Kind::User, "", &error)
+                .hint("restore into a new folder, or say --overwrite if-changed, always or never"),
+            RestoreError::LiveMaildir { .. } => Failure::because(Kind::User, "", &error)
+                .hint(
+                    "restore into a new folder; copying old files over live mail can make clients lose track",
+                )
+                .hint("if no mail server uses it, say --force together with --overwrite"),
+            RestoreError::NotWhole { .. } => Failure::because(Kind::User, "", &error)
+                .hint("'mailark snapshots --json' names its problems; --force deletes all the same"),
+            RestoreError::NoSuchPath { .. } => {
+                Failure::because(Kind::User, "", &error).hint("'mailark ls SNAPSHOT' shows what it holds")
+            }
+            RestoreError::Target(_) | RestoreError::Inspect { .. } => {
+                Failure::because(Kind::Storage, "", &error)
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// Did the local index turn out to be damaged?
+    pub fn is_index_damage(&self) -> bool {
+        self.message.starts_with("damaged index")
+    }
+}

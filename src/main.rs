@@ -1,0 +1,5 @@
+//! The `mailark` program.
+
+fn main() -> std::process::ExitCode {
+    mailark::cli::main()
+}
