@@ -1,0 +1,25 @@
+//! The integration tests: the program as a user runs it, and the library where the program has no door.
+//!
+//! Every test has a home, a cache and a repository of its own. A test that lacks something of the system prints
+//! `SKIPPED: <name>: <why>` and passes; `tests/run` counts those.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on says so by panicking.
+
+mod changes;
+mod commands;
+mod corpora;
+mod crashes;
+mod damage;
+mod disks;
+mod exits;
+mod format;
+mod golden;
+mod hostile;
+mod layers;
+mod library;
+mod options;
+mod restoring;
+mod roles;
+mod round_trip;
+mod support;
+mod tree;
