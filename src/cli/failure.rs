@@ -17,7 +17,7 @@ pub enum Exit {
     Failed,
     /// The command line was not understood.
     Usage,
-    /// A snapshot was made, but something could not be read.
+    /// A snapshot or a restore was made, but something could not be read or written.
     Incomplete,
     /// A snapshot was made, but it looks too small to be true.
     Suspect,
@@ -42,7 +42,7 @@ const TABLE: [(Exit, &str); 9] = [
     (Exit::Ok, "done"),
     (Exit::Failed, "failed"),
     (Exit::Usage, "command line not understood"),
-    (Exit::Incomplete, "snapshot made, but something could not be read"),
+    (Exit::Incomplete, "done in part: something could not be read or written"),
     (Exit::Suspect, "snapshot made, but it looks too small to be true"),
     (Exit::NoRepository, "no repository there"),
     (Exit::Locked, "another run of this job is at work"),

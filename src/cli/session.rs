@@ -45,9 +45,17 @@ impl Session {
     pub fn open(context: &Context<'_>) -> Result<Session, Failure> {
         let settings = &context.settings;
         let store: Arc<dyn Storage> = Arc::new(LocalStore::new(&settings.repository.value));
-        if !settings.repository.value.join("config").exists() {
+        let place = &settings.repository.value;
+        let there =
+            place.join("config").try_exists().and_then(|there| Ok(there || place.join("keys").try_exists()?));
+        match there {
+            Ok(true) => {}
             // Told before anybody is asked for a password.
-            return Err(RepoError::NoRepository { location: store.location() }.into());
+            Ok(false) => return Err(RepoError::NoRepository { location: store.location() }.into()),
+            Err(error) => {
+                let what = format!("open repository {}", place.display());
+                return Err(Failure::because(Kind::Storage, &what, &error));
+            }
         }
         let secret = secret::obtain(&settings.key.value, context.interrupt)?;
         let repository = Repository::open(store, &secret)?;
@@ -130,7 +138,16 @@ impl Session {
 
     /// The one snapshot that was asked for.
     pub fn snapshot(&self, text: &str, filter: &Filter) -> Result<SnapshotInfo, Failure> {
-        Ok(snapshots::resolve(&self.snapshots()?.snapshots, text, filter)?.clone())
+        let listed = self.snapshots()?;
+        let found = snapshots::resolve(&listed.snapshots, text, filter)?.clone();
+        if text == "latest" && !listed.unusable.is_empty() {
+            let at = super::output::local_time(found.snapshot.started.into());
+            super::output::complain(&format!(
+                "mailark: WARNING: a newer snapshot may be among the unusable ones; {} of {at} is used\n",
+                found.hash.short()
+            ));
+        }
+        Ok(found)
     }
 
     /// Reads what a snapshot refers to; the index must be in step.

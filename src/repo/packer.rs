@@ -19,6 +19,9 @@ use crate::store::{PackFile, Storage};
 /// Packs that may wait for the disk at the same time; more would only hold memory.
 const FINISHING_MAX: usize = 2;
 
+/// A pack closes at this many blobs: their ids stay in memory until its delta is written.
+const PACK_BLOBS_AIM: usize = 1 << 17;
+
 /// A pack that has its name; durable after the store's next barrier.
 #[derive(Debug)]
 pub struct FinishedPack {
@@ -81,7 +84,9 @@ impl Packer {
         }
         let pack = open.as_mut().expect("opened above");
         let frame_bytes = pack.append(segment)?;
-        let full = pack.file.bytes() >= self.pack_bytes || pack.segments.len() >= limits::PACK_SEGMENTS_MAX;
+        let full = pack.file.bytes() >= self.pack_bytes
+            || pack.segments.len() >= limits::PACK_SEGMENTS_MAX
+            || pack.ids.len() >= PACK_BLOBS_AIM;
         if full && let Some(pack) = open.take() {
             drop(open);
             self.finish_in_background(pack)?;

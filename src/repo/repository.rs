@@ -74,7 +74,13 @@ impl Repository {
     pub fn open(store: Arc<dyn Storage>, secret: &Secret) -> Result<Repository, RepoError> {
         if let Err(error) = store.read(&Place::Config, limits::SMALL_OBJECT_BYTES_MAX) {
             let location = store.location();
-            return Err(if error.is_missing() { RepoError::NoRepository { location } } else { error.into() });
+            if !error.is_missing() {
+                return Err(error.into());
+            }
+            // With keys there is a repository, whatever became of its config.
+            if store.list(Folder::Keys)?.is_empty() {
+                return Err(RepoError::NoRepository { location });
+            }
         }
         let (slot, keys) = find_keys(store.as_ref(), secret)?;
         let (config, config_damage) = match read_config(store.as_ref(), &keys) {
@@ -82,6 +88,9 @@ impl Repository {
             // Restoring needs nothing of it that the keys do not tell; writing must not go on from a guess.
             Err(error @ (RepoError::Damaged { .. } | RepoError::Refused { .. })) => {
                 (Config::new(keys.repository()), Some(error.to_string()))
+            }
+            Err(RepoError::Store(error)) if error.is_missing() => {
+                (Config::new(keys.repository()), Some("config is missing".to_owned()))
             }
             Err(error) => return Err(error),
         };
@@ -207,8 +216,8 @@ fn find_keys(store: &dyn Storage, secret: &Secret) -> Result<(SlotId, KeySet), R
         let opened =
             store.read(&place, limits::SMALL_OBJECT_BYTES_MAX).map_err(RepoError::from).and_then(|bytes| {
                 let keys = slot::open_slot(&bytes, secret)?;
-                let named = slot::read_header(&bytes)?.id == id;
-                if named { Ok(keys) } else { Err(RepoError::Slot(SlotError::BadSignature)) }
+                // A slot under another name opens all the same; `check` tells.
+                Ok(keys)
             });
         match opened {
             Ok(keys) => return Ok((id, keys)),

@@ -166,6 +166,15 @@ pub fn newest_of_each_job(snapshots: &[SnapshotInfo]) -> Vec<&SnapshotInfo> {
         .collect()
 }
 
+/// Says why nothing fits: no snapshot at all, or none with that path, host, job or tag.
+fn none_fits(snapshots: &[SnapshotInfo], filter: &Filter) -> String {
+    match &filter.path {
+        _ if snapshots.is_empty() => "no snapshot yet".to_owned(),
+        Some(path) => format!("no snapshot holds {}", crate::base::bytes::display(path)),
+        None => "no snapshot of that host, job or tag".to_owned(),
+    }
+}
+
 /// Finds the one snapshot that `text` names: `latest`, or the first hex digits of an id.
 ///
 /// `latest` must be of one host and job, and is never a suspect snapshot while a better one exists.
@@ -201,5 +210,5 @@ pub fn resolve<'a>(
         let of_kind = fitting.iter().filter(|info| info.snapshot.suspect.is_some() == suspect);
         newest_of_each_host(of_kind.copied()).max_by_key(|info| info.snapshot.started)
     };
-    newest(false).or_else(|| newest(true)).ok_or_else(|| RepoError::NoSnapshot("no snapshot yet".to_owned()))
+    newest(false).or_else(|| newest(true)).ok_or_else(|| RepoError::NoSnapshot(none_fits(snapshots, filter)))
 }

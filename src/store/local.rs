@@ -36,11 +36,11 @@ impl LocalStore {
         let fail = |error| StoreError::new("create", self.location(), error);
         make_folder(&self.root).map_err(fail)?;
         if fs::read_dir(&self.root).map_err(fail)?.next().is_some() {
-            let error = io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "the folder is not empty (an init that was interrupted leaves such a folder: remove it)",
-            );
-            return Err(fail(error));
+            let detail = match self.list(Folder::Packs)?.len() {
+                0 => "the folder is not empty (an interrupted init leaves one, without packs)".to_owned(),
+                packs => format!("the folder holds {packs} packs of a repository: do not remove it"),
+            };
+            return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, detail)));
         }
         for name in Folder::ALL.iter().map(|folder| folder.name()).chain(["tmp"]) {
             make_folder(&self.root.join(name)).map_err(fail)?;
@@ -251,7 +251,11 @@ fn subfolders(path: &Path) -> io::Result<Option<Vec<String>>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry?.file_name().into_string().ok());
+        let entry = entry?;
+        // A stray file is nobody's folder of objects.
+        if entry.file_type()?.is_dir() {
+            names.extend(entry.file_name().into_string().ok());
+        }
     }
     Ok(Some(names))
 }

@@ -282,3 +282,31 @@ fn an_older_repository_is_not_hidden_by_a_newer_cache() {
     fs::remove_file(highest.expect("the note of the highest snapshot")).unwrap();
     env.check();
 }
+
+#[test]
+fn stray_files_and_a_missing_config_keep_nobody_from_mail() {
+    let damaged = Damaged::new();
+    for folder in ["keys", "packs", "index", "snapshots", "records"] {
+        fs::write(damaged.env.repository.join(folder).join(".stray"), "x").unwrap();
+    }
+    assert_eq!([damaged.restore(0, "stray files"), damaged.restore(1, "stray files")], [0, 0]);
+    damaged.env.check();
+    fs::remove_file(damaged.env.repository.join("config")).unwrap();
+    assert_eq!(damaged.restore(0, "no config"), 0);
+    damaged.run(&["check"]).expect(1).naming("config is missing");
+    damaged.run(&["init"]).expect(1).naming("do not remove it");
+}
+
+#[test]
+fn a_lost_pack_heals_with_the_next_backup() {
+    let damaged = Damaged::new();
+    for (path, _) in damaged.env.objects("packs") {
+        fs::remove_file(path).unwrap();
+    }
+    damaged.run(&["check"]).expect(1).naming("is missing");
+    for (job, tree) in &damaged.jobs {
+        damaged.run(&["backup", "--job", job, "--as", "/data", tree.root.to_str().unwrap()]).expect(0);
+    }
+    assert_eq!([damaged.restore(0, "healed"), damaged.restore(1, "healed")], [0, 0]);
+    damaged.run(&["check", "--read-data"]).expect(0);
+}

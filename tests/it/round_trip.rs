@@ -232,11 +232,20 @@ fn a_single_file_a_link_and_the_sample_mailbox() {
     let tree = TreeFixture::new(env.path("few"));
     let file = tree.file("one-file", mail(1));
     assert_comes_back(&env, &file);
-    std::os::unix::fs::symlink("few", env.path("link")).unwrap();
-    let args = ["backup", "--job", "link", "--as", "/by-link"].map(OsString::from);
-    env.mailark(args.into_iter().chain([env.path("link").into()])).expect(0);
+    std::os::unix::fs::symlink("few/one-file", env.path("link")).unwrap();
+    let by_link = |name: &str| {
+        let args = ["backup", "--job", "link", "--as", "/by-link"].map(OsString::from);
+        env.mailark(args.into_iter().chain([env.path(name).into()]))
+    };
+    by_link("link").expect(0);
     env.mailark(["restore", "latest", "--job", "link", "--to", "by-link"]).expect(0);
-    assert_eq!(fs::read_link(env.path("by-link/by-link")).unwrap(), Path::new("few"));
+    assert_eq!(fs::read_link(env.path("by-link/by-link")).unwrap(), Path::new("few/one-file"));
+    // A link to a folder would save no mail at all, night after night: it must be meant.
+    std::os::unix::fs::symlink("few", env.path("folder-link")).unwrap();
+    by_link("folder-link").expect(1).naming("symbolic link to a folder");
+    by_link("folder-link/").expect(0);
+    env.mailark(["restore", "latest", "--job", "link", "--to", "by-folder"]).expect(0);
+    assert_same(&tree.root, &env.path("by-folder/by-link"), Ignore { owners: true, ..Ignore::default() });
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/vmail");
     env.mailark(["backup", "--job", "sample", "--as", "/var/vmail", sample.to_str().unwrap()]).expect(0);
     env.mailark(["restore", "latest", "--job", "sample", "--to", "sample"]).expect(0);

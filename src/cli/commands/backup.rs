@@ -242,6 +242,7 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
         }
     }
     for path in &paths {
+        refuse_link_to_folder(path)?;
         let logical = logical_path.as_deref().map(|path| path.as_os_str().as_bytes());
         request.starts.push(Start::new(path, logical).map_err(user)?);
     }
@@ -253,6 +254,17 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
     let logical = logical.chain(request.stream.iter().map(|stream| stream.path.as_slice()));
     request.job = args.job.clone().unwrap_or_else(|| derived_job(logical));
     Ok(request)
+}
+
+/// A link that stands for a folder would save the link alone, and no mail, night after night.
+fn refuse_link_to_folder(path: &std::path::Path) -> Result<(), Failure> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.ends_with(b"/") || !path.is_symlink() || !path.is_dir() {
+        return Ok(());
+    }
+    let shown = bytes::display(bytes);
+    Err(Failure::new(Kind::User, format!("{shown} is a symbolic link to a folder"))
+        .hint(format!("say {shown}/ to save what it points to")))
 }
 
 fn stream(name: &OsString, command: Vec<OsString>, folder: Option<&std::path::Path>) -> Stream {
@@ -299,7 +311,8 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
         Some(hash) => format!("snapshot {}", hash.short()),
         None => "dry run".to_owned(),
     };
-    out.summary(&format!(
+    let say = |text: &str| if options.dry_run { out.line(text) } else { out.summary(text) };
+    say(&format!(
         "{what} of {}: {} messages, {} files, {} in {}",
         options.job,
         count(totals.messages),

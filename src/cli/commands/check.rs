@@ -100,6 +100,10 @@ fn tell(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
         let packs = count(report.orphan_packs);
         out.summary(&format!("{packs} packs of interrupted runs are not in use (harmless)"))?;
     }
+    if report.replaced_packs > 0 {
+        let packs = count(report.replaced_packs);
+        out.summary(&format!("{packs} lost packs were stored again since (harmless)"))?;
+    }
     if report.foreign > 0 {
         out.summary(&format!(
             "{} objects of other hosts could not be opened with this key",
@@ -134,6 +138,7 @@ fn as_json(report: &Report) -> Value {
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
         "orphan_packs": report.orphan_packs,
+        "replaced_packs": report.replaced_packs,
         "foreign": report.foreign,
         "findings": findings,
         "seconds": report.duration.as_secs_f64(),

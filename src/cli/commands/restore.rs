@@ -125,7 +125,8 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
         return out.json(&as_json(report, options));
     }
     let verb = if options.dry_run { "would restore" } else { "restored" };
-    out.summary(&format!(
+    let say = |text: &str| if options.dry_run { out.line(text) } else { out.summary(text) };
+    say(&format!(
         "{verb} {} messages, {} files, {} folders, {} of snapshot {} below {} in {}",
         count(report.messages),
         count(report.files),

@@ -32,6 +32,8 @@ use crate::source::walk::{self, Walk};
 
 /// What a run has stored is made durable after this many bytes,
 const PUBLISH_BYTES: u64 = 256 << 20;
+/// or this many blobs, whose ids take memory until then,
+const PUBLISH_BLOBS: u64 = 1 << 18;
 /// or after this time, whichever comes first.
 const PUBLISH_AFTER: Duration = Duration::from_secs(60);
 /// A checkpoint is written after this many bytes,
@@ -46,6 +48,7 @@ const STORED_PROBLEMS_MAX: usize = 100;
 /// Where a run stands between two publications.
 struct Milestones {
     published_bytes: u64,
+    published_blobs: u64,
     published_at: Instant,
     checkpoint_bytes: u64,
     checkpoint_at: Instant,
@@ -54,7 +57,13 @@ struct Milestones {
 impl Milestones {
     fn new() -> Milestones {
         let (published_at, checkpoint_at) = (clock::stopwatch(), clock::stopwatch());
-        Milestones { published_bytes: 0, published_at, checkpoint_bytes: 0, checkpoint_at }
+        Milestones {
+            published_bytes: 0,
+            published_blobs: 0,
+            published_at,
+            checkpoint_bytes: 0,
+            checkpoint_at,
+        }
     }
 }
 
@@ -220,7 +229,9 @@ impl<'a> Run<'a> {
     fn tick(&self) -> Result<(), RepoError> {
         let milestones = &mut *self.milestones.lock().expect("no holder panics");
         let stored = self.shared.blobs.counters.stored_bytes.load(Ordering::Relaxed);
+        let blobs = self.shared.blobs.counters.new_blobs.load(Ordering::Relaxed);
         let due = stored - milestones.published_bytes >= PUBLISH_BYTES
+            || blobs - milestones.published_blobs >= PUBLISH_BLOBS
             || milestones.published_at.elapsed() >= PUBLISH_AFTER && stored > milestones.published_bytes;
         if !due {
             return Ok(());
@@ -230,6 +241,7 @@ impl<'a> Run<'a> {
         transaction.publish(&ready)?;
         self.shared.blobs.settle(&ready);
         milestones.published_bytes = stored;
+        milestones.published_blobs = blobs;
         milestones.published_at = clock::stopwatch();
         if stored - milestones.checkpoint_bytes >= CHECKPOINT_BYTES
             || milestones.checkpoint_at.elapsed() >= CHECKPOINT_AFTER

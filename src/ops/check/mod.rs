@@ -69,6 +69,8 @@ pub struct Report {
     pub packs_read: u64,
     /// Bytes of them.
     pub bytes_read: u64,
+    /// Packs that are lost and whose content was stored again since: harmless.
+    pub replaced_packs: u64,
     /// Packs that no delta names: left by interrupted runs, harmless.
     pub orphan_packs: u64,
     /// Objects of others that our key cannot open; they were verified as far as possible.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Check;
 use crate::base::id::ObjectHash;
 use crate::format::delta::PackContents;
+use crate::repo::presence::Presence;
 use crate::repo::snapshots::{self, Listed, SnapshotInfo};
 use crate::repo::{RepoError, deltas, records};
 use crate::store::{Folder, Place};
@@ -78,17 +79,30 @@ impl Check<'_> {
         for pack in &packs {
             self.report.packs += 1;
             self.report.pack_bytes += pack.size;
-            match stored.get(&pack.hash) {
-                None => self.find(Place::Pack(pack.hash).to_string(), "is missing"),
-                Some(size) if *size != pack.size => {
-                    let text = format!("has {size} bytes instead of {}", pack.size);
-                    self.find(Place::Pack(pack.hash).to_string(), text);
-                }
-                Some(_) => {}
+            let text = match stored.get(&pack.hash) {
+                None => "is missing".to_owned(),
+                Some(size) if *size != pack.size => format!("has {size} bytes instead of {}", pack.size),
+                Some(_) => continue,
+            };
+            if self.is_replaced(pack)? {
+                self.report.replaced_packs += 1;
+            } else {
+                self.find(Place::Pack(pack.hash).to_string(), text);
             }
         }
-        packs.retain(|pack| stored.contains_key(&pack.hash));
+        packs.retain(|pack| stored.get(&pack.hash) == Some(&pack.size));
         Ok(packs)
+    }
+
+    /// Does another pack hold everything that this lost one held?
+    fn is_replaced(&self, pack: &NamedPack) -> Result<bool, RepoError> {
+        let presence = Presence::new(self.repository, self.index, pack.domain, 0)?;
+        for id in &pack.contents.ids {
+            if !presence.holds(id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Verifies all snapshots, their chain, and everything they refer to.

@@ -129,6 +129,7 @@ impl Apply<'_> {
     pub fn file(&self, folder: &Folder, path: &[u8], entry: &Entry) -> Result<(), RepoError> {
         self.interrupt.check()?;
         if self.full.load(Ordering::Relaxed) {
+            self.problem_count.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         let Node::File(file) = &entry.node else { return Ok(()) };
@@ -138,6 +139,7 @@ impl Apply<'_> {
             Err(error) => {
                 if matches!(&error, Failed::Target(error) if error.is_full()) {
                     self.full.store(true, Ordering::Relaxed);
+                    self.progress.problem("the target is full: make room and run the same command again");
                 }
                 self.fail(path, &error);
             }

@@ -65,8 +65,10 @@ pub fn run(
     let (folders, removed) = walked?;
     target.sync()?;
     report.problem_count = apply.problem_count.load(Ordering::Relaxed);
-    // Only an interrupted restore is taken up again without being asked how.
-    marker.remove().map_err(inspected)?;
+    // Only a restore that was cut short is taken up again without being asked how.
+    if !apply.full.load(Ordering::Relaxed) {
+        marker.remove().map_err(inspected)?;
+    }
     let [files, restored_bytes, messages] = apply.done.each_ref().map(|count| count.load(Ordering::Relaxed));
     Ok(Report {
         files,
