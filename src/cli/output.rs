@@ -127,6 +127,17 @@ pub fn insert_name(object: &mut Map<String, Value>, key: &str, name: &[u8]) {
     }
 }
 
+/// Problems for programs: each with its path by the same rule.
+pub fn problems<'a>(found: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec<Value> {
+    let as_object = |(path, text): (&[u8], &str)| {
+        let mut object = Map::new();
+        insert_name(&mut object, "path", path);
+        object.insert("problem".to_owned(), bytes::display(text.as_bytes()).into());
+        Value::Object(object)
+    };
+    found.map(as_object).collect()
+}
+
 /// The same rule for structs: a field of this type under `#[serde(flatten)]`.
 #[derive(Debug, Clone, Copy)]
 pub struct NameField<'a> {

@@ -14,7 +14,7 @@ use crate::cli::config_file::job_name;
 use crate::cli::failure::Exit;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::lock::JobLock;
-use crate::cli::output::{count, duration, insert_name, size};
+use crate::cli::output::{count, duration, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
 use crate::cli::settings::Origin;
@@ -370,16 +370,7 @@ fn tell_more(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
 fn as_json(report: &Report, options: &Options) -> Value {
     let totals = &report.totals;
     let raw = &report.split.attachments_raw;
-    let problems: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            let mut object = serde_json::Map::new();
-            insert_name(&mut object, "path", &finding.path);
-            object.insert("problem".to_owned(), bytes::display(finding.text.as_bytes()).into());
-            object.into()
-        })
-        .collect();
+    let problems = problems(report.findings.iter().map(|found| (found.path.as_slice(), found.text.as_str())));
     json!({
         "snapshot": report.snapshot.map(|hash| hash.to_string()),
         "parent": report.parent.map(|hash| hash.to_string()),

@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::base::bytes;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
-use crate::cli::output::{complain, count, duration, insert_name, size};
+use crate::cli::output::{complain, count, duration, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::{self, Session};
@@ -168,16 +167,7 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
 }
 
 fn as_json(report: &Report, options: &Options) -> Value {
-    let problems: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            let mut object = serde_json::Map::new();
-            insert_name(&mut object, "path", &finding.path);
-            object.insert("problem".to_owned(), bytes::display(finding.text.as_bytes()).into());
-            object.into()
-        })
-        .collect();
+    let problems = problems(report.findings.iter().map(|found| (found.path.as_slice(), found.text.as_str())));
     json!({
         "snapshot": options.snapshot.hash.to_string(),
         "target": options.target.display().to_string(),
