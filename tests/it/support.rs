@@ -139,6 +139,8 @@ impl TestEnv {
     }
 
     pub fn backup_with(&self, source: &Path, more: &[&str]) -> Output {
+        // Files made this very moment are rightly looked into again by the next run.
+        settle();
         let mut args: Vec<OsString> =
             ["backup", "--json", "--job", "data", "--as", "/data"].map(OsString::from).into();
         args.extend(more.iter().map(OsString::from));
