@@ -1,7 +1,7 @@
 //! Index deltas: written once per group of packs, read to fill the local index.
 
 use std::collections::HashSet;
-use std::sync::{Arc, RwLock};
+use std::sync::RwLock;
 
 use super::objects::{NewObject, SignedObject, Signer};
 use super::packer::FinishedPack;
@@ -133,6 +133,3 @@ pub fn next_sequence(repository: &Repository, host: &HostId) -> Result<u64, Repo
     });
     following(own.max().unwrap_or(0), Folder::Deltas)
 }
-
-/// Shares an index among threads.
-pub type SharedIndex = Arc<RwLock<Index>>;

@@ -6,6 +6,7 @@ use super::reader::{Blob, BlobReader};
 use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
 use crate::chunk::{self, BlobSource, JoinError};
+use crate::format::content::{Piece, Section};
 use crate::format::page::File;
 
 /// A file's bytes could not be given.
@@ -22,6 +23,18 @@ pub enum ExtractError<W> {
     Recipe(String),
 }
 
+/// The next stretch of a file.
+#[derive(Debug)]
+pub enum Stretch<'a> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// That many zeros, a hole of a sparse file.
+    Hole(u64),
+}
+
+/// Zeros that are given at a time where a hole cannot be kept.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 struct Blobs<'a>(&'a BlobReader<'a>);
 
 impl BlobSource for Blobs<'_> {
@@ -33,7 +46,7 @@ impl BlobSource for Blobs<'_> {
     }
 }
 
-/// Gives the bytes of a file to `out`, piece by piece.
+/// Gives a file to `out`, stretch by stretch, and never more than its size.
 ///
 /// # Errors
 /// What comes before a damaged piece has been given then; nothing wrong ever is.
@@ -41,7 +54,7 @@ pub fn extract<W>(
     reader: &BlobReader<'_>,
     file: &File,
     interrupt: &Interrupt,
-    mut out: impl FnMut(&[u8]) -> Result<(), W>,
+    mut out: impl FnMut(Stretch<'_>) -> Result<(), W>,
 ) -> Result<(), ExtractError<W>> {
     let fetch = |id: &BlobId| -> Result<Blob, RepoError> { reader.page(id) };
     let mut given = 0u64;
@@ -52,10 +65,14 @@ pub fn extract<W>(
         if given > file.size {
             return Err(ExtractError::Recipe(format!("it gives more than {} bytes", file.size)));
         }
+        if let Some(length) = hole(&section) {
+            out(Stretch::Hole(length)).map_err(ExtractError::Write)?;
+            continue;
+        }
         chunk::join(&section, &mut Blobs(reader), |bytes| {
             // A piece can be a hole of any size: a person must be able to stop it.
             interrupt.check().map_err(|stop| ExtractError::Repository(stop.into()))?;
-            out(bytes).map_err(ExtractError::Write)
+            out(Stretch::Bytes(bytes)).map_err(ExtractError::Write)
         })
         .map_err(|error| match error {
             JoinError::Blob { source, .. } => ExtractError::Repository(source),
@@ -67,4 +84,38 @@ pub fn extract<W>(
         return Ok(());
     }
     Err(ExtractError::Recipe(format!("it gives {given} bytes instead of {}", file.size)))
+}
+
+/// As [`extract`], with the zeros of holes as bytes.
+pub fn extract_bytes<W>(
+    reader: &BlobReader<'_>,
+    file: &File,
+    interrupt: &Interrupt,
+    mut out: impl FnMut(&[u8]) -> Result<(), ExtractError<W>>,
+) -> Result<(), ExtractError<W>> {
+    let extracted = extract(reader, file, interrupt, |stretch| match stretch {
+        Stretch::Bytes(bytes) => out(bytes),
+        Stretch::Hole(mut left) => {
+            while left > 0 {
+                interrupt.check().map_err(|stop| ExtractError::Repository(stop.into()))?;
+                let zeros = left.min(ZEROS.len() as u64);
+                out(&ZEROS[..zeros as usize])?;
+                left -= zeros;
+            }
+            Ok(())
+        }
+    });
+    extracted.map_err(|error| match error {
+        ExtractError::Write(error) => error,
+        ExtractError::Repository(error) => ExtractError::Repository(error),
+        ExtractError::Recipe(text) => ExtractError::Recipe(text),
+    })
+}
+
+/// The length of a section that is one hole and nothing else.
+fn hole(section: &Section) -> Option<u64> {
+    match (section.pieces.as_slice(), section.runs.as_slice()) {
+        ([Piece::Zeros(length)], [run]) if run.length == *length => Some(*length),
+        _ => None,
+    }
 }

@@ -124,6 +124,12 @@ fn holds(info: &SnapshotInfo, path: &[u8]) -> bool {
 }
 
 impl Filter {
+    /// The same, but only with a part that holds `path`: so `latest:PATH` is plain whatever other jobs there are.
+    #[must_use]
+    pub fn holding(self, path: &[u8]) -> Filter {
+        Filter { path: Some(path.to_vec()), ..self }
+    }
+
     /// Does a snapshot fit?
     pub fn fits(&self, info: &SnapshotInfo) -> bool {
         self.host.as_ref().is_none_or(|host| info.snapshot.host_name == *host)
@@ -170,8 +176,8 @@ pub fn newest_of_each_job(snapshots: &[SnapshotInfo]) -> Vec<&SnapshotInfo> {
 fn none_fits(snapshots: &[SnapshotInfo], filter: &Filter) -> String {
     match &filter.path {
         _ if snapshots.is_empty() => "no snapshot yet".to_owned(),
-        Some(path) => format!("no snapshot holds {}", crate::base::bytes::display(path)),
-        None => "no snapshot of that host, job or tag".to_owned(),
+        Some(path) if path != b"/" => format!("no snapshot holds {}", crate::base::bytes::display(path)),
+        _ => "no snapshot of that host, job or tag".to_owned(),
     }
 }
 

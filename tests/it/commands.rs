@@ -144,6 +144,19 @@ fn dump_gives_one_file_and_nothing_else() {
 }
 
 #[test]
+fn latest_with_a_path_is_the_newest_that_holds_it() {
+    let home = Home::new();
+    home.write("config/main.cf", "relay=no\n");
+    home.ok(&["backup", "config", "--job", "config"]);
+    assert!(home.fails(1, &["ls", "latest"]).contains("of which?"));
+    assert!(home.ok(&["ls", &home.at("latest", "config")]).contains("main.cf"));
+    assert_eq!(home.ok(&["dump", &home.at("latest", "config/main.cf")]), "relay=no\n");
+    assert_eq!(home.ok(&["dump", &home.at("latest", "mail/alice/cur/1.M1.mx:2,")]), MESSAGE);
+    home.ok(&["restore", &home.at("latest", "config"), "--to", "back"]);
+    assert!(home.fails(1, &["restore", "latest:/typo", "--to", "none"]).contains("no snapshot holds /typo"));
+}
+
+#[test]
 fn a_damaged_blob_is_never_written() {
     let home = Home::new();
     let pack = files_below(&home.repository().join("packs")).remove(0);

@@ -198,7 +198,7 @@ fn folders_without_end() {
 
 #[test]
 fn huge_and_false_lengths() {
-    let cases: [&dyn Fn(&Forger) -> Node; 6] = [
+    let cases: [&dyn Fn(&Forger) -> Node; 7] = [
         &|_| {
             file(
                 u64::MAX,
@@ -228,6 +228,11 @@ fn huge_and_false_lengths() {
                 forger.blob(BlobKind::Tree, &ContentPage::Fence(vec![(BlobId([3; 16]), u64::MAX)]).encode());
             let content = Content::Paged { root, levels: 12, messages: u64::MAX };
             Node::File(File { size: u64::MAX, content, sparse: true, link_group: Some(1) })
+        },
+        &|_| {
+            // A hole longer than its run, and more behind it.
+            let hole = || section(vec![Piece::Zeros(1 << 62)], vec![Run { piece: 0, length: 1 }]);
+            file(2, vec![hole(), hole()])
         },
     ];
     for (number, case) in cases.into_iter().enumerate() {

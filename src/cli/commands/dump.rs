@@ -10,7 +10,7 @@ use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::Session;
 use crate::format::page::Node;
-use crate::repo::extract::extract;
+use crate::repo::extract::{ExtractError, extract_bytes};
 use crate::repo::view;
 
 /// Write one file of a snapshot to standard output.
@@ -40,7 +40,7 @@ pub fn run(args: &DumpArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let session = Session::open(context)?;
     session.repository.need_full("reading mail")?;
     session.sync()?;
-    let snapshot = session.snapshot(name, &args.filter.to_filter())?;
+    let snapshot = session.snapshot(name, &args.filter.to_filter().holding(&wanted))?;
     let reader = session.reader(&snapshot)?;
     let tops = view::tops(&reader, &snapshot.snapshot, &wanted);
     let exact = tops.entries.iter().find(|(path, _)| *path == wanted);
@@ -67,7 +67,10 @@ pub fn run(args: &DumpArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         }
         _ => return Err(user(format!("{shown} is a {}, not a file", kind(entry)))),
     };
-    extract(&reader, file, context.interrupt, |bytes| context.output.raw(bytes)).map_err(|error| {
+    let written = extract_bytes(&reader, file, context.interrupt, |bytes| {
+        context.output.raw(bytes).map_err(ExtractError::Write)
+    });
+    written.map_err(|error| {
         let mut failure = Failure::from(error);
         if failure.kind == Kind::Damaged {
             failure.message = format!("{shown}: {}; what was written is not all of it", failure.message);

@@ -38,7 +38,8 @@ pub fn run(args: &LsArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let wanted = wanted_path(args.at.path.as_deref())?;
     let session = Session::open(context)?;
     session.sync()?;
-    let snapshot = session.snapshot(args.at.snapshot.text(), &args.filter.to_filter())?;
+    let filter = args.filter.to_filter().holding(&wanted);
+    let snapshot = session.snapshot(args.at.snapshot.text(), &filter)?;
     let reader = session.reader(&snapshot)?;
     let mut view = View::new(&reader, &snapshot.snapshot, &wanted);
     let (mut found, mut broken) = (false, false);

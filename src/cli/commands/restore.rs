@@ -14,7 +14,6 @@ use crate::cli::progress::Meter;
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::{self, Session};
 use crate::ops::restore::{self, Options, Report, target};
-use crate::repo::snapshots::Filter;
 use crate::source::exclude::Excludes;
 use crate::source::start;
 
@@ -75,8 +74,7 @@ pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     session.repository.need_full("restoring mail")?;
     session.sync()?;
     let path = wanted_path(args.from.path.as_deref())?;
-    // `latest:/var/vmail` means the newest one that holds it, whatever other jobs there are.
-    let filter = Filter { path: args.from.path.as_ref().map(|_| path.clone()), ..args.filter.to_filter() };
+    let filter = args.filter.to_filter().holding(&path);
     let snapshot = session.snapshot(args.from.snapshot.text(), &filter)?;
     let reader = session.reader(&snapshot)?;
     let options = Options {

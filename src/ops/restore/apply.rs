@@ -5,16 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Finding;
-use super::target::{Attributes, FileWriter, Folder, Owners, Target, TargetError};
+use super::target::{Attributes, Folder, Owners, Target, TargetError};
 use crate::base::bytes;
-use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::chunk::{self, BlobSource, JoinError};
 use crate::format::page::{Entry, File, Node};
 use crate::repo::RepoError;
-use crate::repo::content::Sections;
-use crate::repo::reader::{Blob, BlobReader};
+use crate::repo::extract::{ExtractError, Stretch, extract};
+use crate::repo::reader::BlobReader;
 use crate::source::meta::Kind;
 
 /// Findings that are kept; all are counted.
@@ -42,28 +40,6 @@ pub struct Apply<'a> {
     pub written_groups: Mutex<HashSet<u64>>,
     /// Restored: files, bytes, messages.
     pub done: [AtomicU64; 3],
-}
-
-struct Blobs<'a>(&'a BlobReader<'a>);
-
-impl BlobSource for Blobs<'_> {
-    type Blob = Blob;
-    type Error = RepoError;
-
-    fn blob(&mut self, id: &BlobId) -> Result<Blob, RepoError> {
-        self.0.data(id)
-    }
-}
-
-/// Why a file was not written.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error(transparent)]
-    Repository(#[from] RepoError),
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error("its recipe is damaged: {0}")]
-    Recipe(String),
 }
 
 impl Apply<'_> {
@@ -135,52 +111,31 @@ impl Apply<'_> {
         let Node::File(file) = &entry.node else { return Ok(()) };
         match self.write(folder, entry, file) {
             Ok(()) => self.count(entry),
-            Err(Failed::Repository(error)) if error.ends_the_run() => return Err(error),
-            Err(error) => {
-                if matches!(&error, Failed::Target(error) if error.is_full()) {
+            Err(ExtractError::Repository(error)) if error.ends_the_run() => return Err(error),
+            Err(ExtractError::Write(error)) => {
+                if error.is_full() {
                     self.full.store(true, Ordering::Relaxed);
                     self.progress.problem("the target is full: make room and run the same command again");
                 }
                 self.fail(path, &error);
             }
+            Err(error) => self.fail(path, &error),
         }
         Ok(())
     }
 
-    fn write(&self, folder: &Folder, entry: &Entry, file: &File) -> Result<(), Failed> {
+    fn write(&self, folder: &Folder, entry: &Entry, file: &File) -> Result<(), ExtractError<TargetError>> {
         let attributes = self.attributes(entry);
-        let Some(mut writer) = self.target.create_file(folder, &entry.name, file.size, &attributes)? else {
-            return Ok(());
-        };
-        let fetch = |id: &BlobId| -> Result<Blob, RepoError> { self.reader.page(id) };
-        for section in Sections::new(&file.content, fetch) {
-            let section = section.map_err(RepoError::from)?;
-            if section.length() > file.size - writer.position() {
-                return Err(Failed::Recipe("it gives more bytes than the file has".to_owned()));
-            }
-            self.interrupt.check().map_err(RepoError::from)?;
-            if let [crate::format::content::Piece::Zeros(length)] = section.pieces.as_slice() {
-                writer.zeros(*length)?;
-                continue;
-            }
-            let joined = chunk::join(&section, &mut Blobs(self.reader), |bytes| writer.write(bytes));
-            joined.map_err(|error| match error {
-                JoinError::Blob { source, .. } => Failed::Repository(source),
-                JoinError::Write(error) => Failed::Target(error),
-                JoinError::Malformed(what) => Failed::Recipe(what.to_owned()),
-            })?;
-        }
-        finish(writer, file, &attributes)?;
+        let created = self.target.create_file(folder, &entry.name, file.size, &attributes);
+        let Some(mut writer) = created.map_err(ExtractError::Write)? else { return Ok(()) };
+        extract(self.reader, file, self.interrupt, |stretch| match stretch {
+            Stretch::Bytes(bytes) => writer.write(bytes),
+            Stretch::Hole(length) => writer.zeros(length),
+        })?;
+        writer.finish(&attributes).map_err(ExtractError::Write)?;
         if let Some(group) = file.link_group {
             self.written_groups.lock().expect("no holder panics").insert(group);
         }
         Ok(())
     }
-}
-
-fn finish(writer: FileWriter<'_>, file: &File, attributes: &Attributes) -> Result<(), Failed> {
-    if writer.position() != file.size {
-        return Err(Failed::Recipe(format!("it gives {} bytes instead of {}", writer.position(), file.size)));
-    }
-    Ok(writer.finish(attributes)?)
 }
