@@ -7,7 +7,12 @@ pub type UnixNanos = i128;
 
 /// Returns the wall clock.
 pub fn now() -> UnixNanos {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
+    of(SystemTime::now())
+}
+
+/// The same for a time that the system gave.
+pub fn of(time: SystemTime) -> UnixNanos {
+    match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as UnixNanos,
         Err(before) => -(before.duration().as_nanos() as UnixNanos),
     }

@@ -24,6 +24,10 @@ pub const OBJECT_BYTES_MAX: u64 = 256 << 20;
 pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 << 10;
 /// Highest number of an object in its folder.
 pub const SEQUENCE_MAX: u64 = 1_000_000_000;
+/// Most that parity adds to a pack, percent.
+pub const PARITY_PERCENT_MAX: u32 = 50;
+/// Most packs that one prune condemns; what is left over is for the next one.
+pub const CONDEMNED_PACKS_MAX: usize = 16_384;
 /// Most packs named by one delta.
 pub const DELTA_PACKS_MAX: usize = 65_536;
 

@@ -7,7 +7,7 @@ use crate::base::id::RepositoryId;
 use crate::base::limits;
 
 /// Version of the stored form; a reader refuses another one.
-pub const FORMAT_VERSION: u32 = 9;
+pub const FORMAT_VERSION: u32 = 10;
 
 /// The clear part of the `config` object.
 ///
@@ -24,13 +24,22 @@ pub struct Config {
     pub pack_bytes: u64,
     /// Aim for the plaintext of a segment, bytes.
     pub segment_bytes: u64,
+    /// Share of each pack that its parity object adds, percent; 0 for none.
+    pub parity_percent: u32,
 }
 
 impl Config {
     /// The usual sizes, for a repository of that name.
     pub fn new(repository: RepositoryId) -> Config {
         let (pack_bytes, segment_bytes) = (limits::PACK_BYTES_AIM, limits::SEGMENT_BYTES_AIM as u64);
-        Config { version: FORMAT_VERSION, repository, created: 0, pack_bytes, segment_bytes }
+        Config {
+            version: FORMAT_VERSION,
+            repository,
+            created: 0,
+            pack_bytes,
+            segment_bytes,
+            parity_percent: 0,
+        }
     }
 
     /// Encodes the clear part.
@@ -44,6 +53,8 @@ impl Config {
         if version != FORMAT_VERSION {
             return Err(FormatError::Unknown { what: "repository format", value: version.into() });
         }
-        codec::decode(bytes, "config")
+        let config: Config = codec::decode(bytes, "config")?;
+        codec::limit("percent of parity", config.parity_percent.into(), limits::PARITY_PERCENT_MAX.into())?;
+        Ok(config)
     }
 }

@@ -1,7 +1,6 @@
 //! Records: signed administrative facts, never changed and never removed.
 //!
-//! This version writes `HostRegistered` and `HostRevoked`; the others are reserved with their meaning, so that a
-//! reader of today respects what a later program writes. An unknown type is kept and makes prune refuse.
+//! An unknown type is kept and makes prune refuse, so that a program of today respects what a later one writes.
 
 use bincode::{Decode, Encode};
 
@@ -17,6 +16,28 @@ pub struct RecordHead {
     pub private: bool,
     /// When it was made, unix seconds, by the clock of its writer.
     pub at: i64,
+}
+
+/// A snapshot as records name it: also after it is gone, its number explains the gap that it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct SnapshotName {
+    /// Who wrote it.
+    pub host: HostId,
+    /// Its number among the host's.
+    pub sequence: u64,
+    /// Hash of the object.
+    pub hash: ObjectHash,
+}
+
+/// What took a snapshot's place when it was written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Replacement {
+    /// The snapshot that counts no longer, once `new` is there.
+    pub old: SnapshotName,
+    /// The one that stands in its place, with its number and age; none when nothing was left of it.
+    pub new: Option<SnapshotName>,
+    /// When the store received the first that stood in this place, unix nanoseconds.
+    pub received: i64,
 }
 
 /// The sealed part.
@@ -42,8 +63,8 @@ pub enum Record {
     },
     /// Snapshots were dropped by rule (type 2, private).
     Forget {
-        /// The snapshot objects.
-        snapshots: Vec<ObjectHash>,
+        /// The snapshots.
+        snapshots: Vec<SnapshotName>,
         /// The rule, for people.
         rule: String,
     },
@@ -52,36 +73,42 @@ pub enum Record {
         /// Number of the hold.
         hold: u64,
         /// Snapshots that are held.
-        snapshots: Vec<ObjectHash>,
-        /// Users that are held.
+        snapshots: Vec<SnapshotName>,
+        /// Users that are held: no snapshot that holds their mail is dropped.
         users: Vec<String>,
+        /// Why, for people.
+        reason: String,
         /// Ends the hold of that number.
         released: bool,
     },
-    /// Content was taken out of all snapshots (type 4, private).
-    Purge {
-        /// What was asked for.
-        paths: Vec<Vec<u8>>,
-        /// Old and new snapshot objects.
-        replaced: Vec<(ObjectHash, ObjectHash)>,
+    /// Snapshots were written anew without some of their content (type 4, private).
+    ///
+    /// Written before the new snapshots, so that none of them ever passes for the newest of its job.
+    Rewrite {
+        /// `purge` or `repair`.
+        verb: String,
+        /// What was taken out, for people.
+        what: Vec<String>,
+        /// Old and new snapshots.
+        replaced: Vec<Replacement>,
     },
-    /// Writers treat the blobs of these packs as absent from now on (type 5, shared).
+    /// Writers treat the blobs of these packs as absent until this prune has ended (type 5, shared).
     Condemn {
         /// The packs.
         packs: Vec<ObjectHash>,
     },
-    /// The condemned packs are deleted once the store's staleness has passed (type 6, shared).
+    /// These packs are about to be deleted; nobody may lean on them ever again (type 6, shared).
     Doom {
-        /// Sequence of the `Condemn`.
-        condemned: u64,
+        /// The `Condemn`.
+        condemned: ObjectHash,
         /// The packs.
         packs: Vec<ObjectHash>,
     },
     /// A prune ended (type 7, shared).
     PruneEnded {
-        /// Sequence of its `Condemn`.
-        condemned: u64,
-        /// Packs that were spared.
+        /// Its `Condemn`.
+        condemned: ObjectHash,
+        /// Packs that were spared; of these, the doomed ones stay doomed.
         spared: Vec<ObjectHash>,
     },
     /// Result of a check, drill or mirror (type 8, private).
@@ -93,6 +120,15 @@ pub enum Record {
         /// For people.
         text: String,
     },
+    /// Purged content that backups leave out from now on (type 9, shared).
+    Tombstone {
+        /// The domain whose keys made the marks.
+        domain: DomainId,
+        /// Marks of folders: only below one of them is anything left out.
+        scopes: Vec<[u8; 16]>,
+        /// Marks of the contents that are left out.
+        contents: Vec<[u8; 16]>,
+    },
 }
 
 impl Record {
@@ -103,16 +139,17 @@ impl Record {
             Record::HostRevoked { .. } => (1, false),
             Record::Forget { .. } => (2, true),
             Record::Hold { .. } => (3, true),
-            Record::Purge { .. } => (4, true),
+            Record::Rewrite { .. } => (4, true),
             Record::Condemn { .. } => (5, false),
             Record::Doom { .. } => (6, false),
             Record::PruneEnded { .. } => (7, false),
             Record::Result { .. } => (8, true),
+            Record::Tombstone { .. } => (9, false),
         }
     }
 
     /// Highest type number that this version knows.
-    pub const TYPE_MAX: u32 = 8;
+    pub const TYPE_MAX: u32 = 9;
 
     /// Encodes the sealed part.
     pub fn encode(&self) -> Vec<u8> {

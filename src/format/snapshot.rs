@@ -164,8 +164,8 @@ pub struct Checkpoint {
     pub at: i64,
     /// Packs stored by this run so far.
     pub packs: Vec<ObjectHash>,
-    /// Packs of earlier runs that this run leans on so far.
-    pub leaned_on: Vec<ObjectHash>,
+    /// The snapshot from which this run takes what did not change; prune spares what it reaches.
+    pub parent: Option<ObjectHash>,
 }
 
 impl Checkpoint {

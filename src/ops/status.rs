@@ -193,7 +193,15 @@ mod tests {
             program: String::new(),
         };
         let hash = ObjectHash([sequence as u8; 32]);
-        SnapshotInfo { hash, host: HostId([host; 16]), domain: DomainId::default(), sequence, snapshot }
+        SnapshotInfo {
+            hash,
+            host: HostId([host; 16]),
+            domain: DomainId::default(),
+            sequence,
+            position: sequence,
+            received: ended.into(),
+            snapshot,
+        }
     }
 
     fn slot(kind: SlotKind, role: Role) -> SlotHeader {
@@ -240,7 +248,7 @@ mod tests {
         old.snapshot.suspect = Some("old".to_owned());
         let status = judged(vec![old.clone(), snapshot(1, 2, 2 * HOUR)], 3 * HOUR);
         assert_eq!((status.level(), status.jobs[0].snapshots), (Level::Ok, 2));
-        old.sequence = 3;
+        (old.sequence, old.position) = (3, 3);
         old.snapshot.problem_count = 4;
         let status = judged(vec![old, snapshot(1, 2, 2 * HOUR)], 3 * HOUR);
         assert_eq!((status.level(), status.findings.len()), (Level::Warning, 2));

@@ -1,8 +1,12 @@
-//! Records: signed facts about hosts; the other types are the next steps'.
+//! Records: signed administrative facts, read, verified and written; what they say together is the [`Ledger`].
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::ledger::Ledger;
 use super::objects::{NewObject, SignedObject, Signer};
 use super::{RepoError, Repository, following};
-use crate::base::id::{DomainId, HostId};
+use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::base::{clock, entropy};
 use crate::crypto::seal::SealingKey;
 use crate::format::codec;
@@ -36,18 +40,25 @@ impl HostInfo {
     }
 }
 
-/// Reads every record that our keys open, in the order of their numbers; the others give their clear part.
-pub fn read_all(repository: &Repository) -> Result<Vec<(Place, RecordHead, Option<Record>)>, RepoError> {
-    let mut records = Vec::new();
-    for (place, _) in repository.store.list(Folder::Records)? {
-        let (head, record) = read(repository, &place)?;
-        records.push((place, head, record));
-    }
-    Ok(records)
-}
+/// A record's clear part, and what our keys open of it.
+pub type ReadRecord = (RecordHead, Option<Record>);
+
+/// Records that were verified: they never change, so each is read once.
+#[derive(Debug, Default)]
+pub struct RecordCache(Mutex<HashMap<Place, Arc<ReadRecord>>>);
 
 /// Reads and verifies one record; its sealed part is `None` when our keys do not open it or its type is unknown.
-pub fn read(repository: &Repository, place: &Place) -> Result<(RecordHead, Option<Record>), RepoError> {
+pub fn read(repository: &Repository, place: &Place) -> Result<Arc<ReadRecord>, RepoError> {
+    let known = |cache: &RecordCache| cache.0.lock().expect("no holder panics").get(place).cloned();
+    if let Some(record) = known(&repository.records) {
+        return Ok(record);
+    }
+    let record = Arc::new(read_stored(repository, place)?);
+    repository.records.0.lock().expect("no holder panics").insert(*place, Arc::clone(&record));
+    Ok(record)
+}
+
+fn read_stored(repository: &Repository, place: &Place) -> Result<ReadRecord, RepoError> {
     let id = repository.id();
     let damaged = |error: codec::FormatError| RepoError::Damaged {
         object: place.to_string(),
@@ -77,25 +88,7 @@ fn key_of(repository: &Repository, private: bool) -> Option<Box<dyn SealingKey>>
 /// A record that is damaged or refused is passed over, as if it had been removed: it must not keep anybody from
 /// mail that does not need it. `check` names it.
 pub fn hosts(repository: &Repository) -> Result<Vec<HostInfo>, RepoError> {
-    let mut hosts: Vec<HostInfo> = Vec::new();
-    for (place, _) in repository.store.list(Folder::Records)? {
-        let record = match read(repository, &place) {
-            Ok((_, record)) => record,
-            Err(RepoError::Damaged { .. } | RepoError::Refused { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        match record {
-            Some(Record::HostRegistered { host, name, domain, verifying_key }) => {
-                hosts.push(HostInfo { host, name, domain, verifying_key, revoked: None });
-            }
-            Some(Record::HostRevoked { host, last_sequence }) => {
-                let revoked = hosts.iter_mut().filter(|known| known.host == host);
-                revoked.for_each(|known| known.revoked = Some(last_sequence));
-            }
-            _ => {}
-        }
-    }
-    Ok(hosts)
+    Ok(Ledger::read(repository)?.hosts)
 }
 
 /// Registers a new host; without a `domain` it joins that of the full keys.
@@ -146,11 +139,12 @@ pub fn host_named(
 fn register(repository: &Repository, host: HostId, name: &str, domain: DomainId) -> Result<(), RepoError> {
     repository.need_full("registering a host")?;
     let key = repository.keys.host_verifying_key(&host).expect("a full key gives the key of any host");
-    write(repository, &Record::HostRegistered { host, name: name.to_owned(), domain, verifying_key: key.0 })
+    let name = name.to_owned();
+    write(repository, &Record::HostRegistered { host, name, domain, verifying_key: key.0 }).map(drop)
 }
 
-/// Signs and stores a record.
-pub fn write(repository: &Repository, record: &Record) -> Result<(), RepoError> {
+/// Signs and stores a record; gives its hash.
+pub fn write(repository: &Repository, record: &Record) -> Result<ObjectHash, RepoError> {
     let signer = Signer::Repository(repository.need_full("writing a record")?);
     let (record_type, private) = record.class();
     let last = repository.store.list(Folder::Records)?.into_iter().filter_map(|(place, _)| match place {
@@ -168,8 +162,8 @@ pub fn write(repository: &Repository, record: &Record) -> Result<(), RepoError> 
         clear: codec::encode(&RecordHead { record_type, private, at: clock::now_seconds() }),
         secret: record.encode(),
     };
-    object.write(repository.store.as_ref(), &repository.id(), Some(key.as_ref()), signer)?;
-    Ok(())
+    let place = object.write(repository.store.as_ref(), &repository.id(), Some(key.as_ref()), signer)?;
+    Ok(*place.hash().expect("records are named by their hash"))
 }
 
 /// The key that verifies what `host` signs, if these keys or a record tell it.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::RepoError;
+use super::ledger::Ledger;
 use super::objects::{NewObject, SignedObject, Signer};
-use super::{RepoError, records};
+use super::records::{self, RecordCache};
 use crate::base::id::{DomainId, HostId, RepositoryId, SlotId};
 use crate::base::{clock, entropy, limits};
 use crate::crypto::slot::{self, PasswordCost, Secret, SlotDetails, SlotError};
@@ -26,6 +28,8 @@ pub struct Repository {
     pub config_damage: Option<String>,
     /// The key slot that gave the keys; none when there was no slot yet.
     pub opened: Option<SlotId>,
+    /// Records that were read.
+    pub records: RecordCache,
 }
 
 /// A key slot's name, and what it says in clear or why it cannot be used.
@@ -51,7 +55,8 @@ impl Repository {
         let id = full.repository();
         let keys = Arc::new(KeySet::Full(full.clone()));
         let config = Config { created: clock::now_seconds(), ..Config::new(id) };
-        let mut repository = Repository { store, keys, config, config_damage: None, opened: None };
+        let records = RecordCache::default();
+        let mut repository = Repository { store, keys, config, config_damage: None, opened: None, records };
         for slot in slots {
             let id = repository.add_slot(&repository.keys, slot.secret, slot.label, "")?;
             repository.opened = repository.opened.or(Some(id));
@@ -94,7 +99,8 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
-        Ok(Repository { store, keys: Arc::new(keys), config, config_damage, opened: Some(slot) })
+        let (keys, records) = (Arc::new(keys), RecordCache::default());
+        Ok(Repository { store, keys, config, config_damage, opened: Some(slot), records })
     }
 
     /// Fails when `config` is damaged: nothing may be written then.
@@ -196,7 +202,7 @@ impl Repository {
             Some(host) => (host.host, host.domain),
             None => {
                 // While a record cannot be read, the host may well be registered.
-                records::read_all(self)?;
+                Ledger::read(self)?.need_whole()?;
                 new_host()?
             }
         };

@@ -1,13 +1,16 @@
 //! Snapshots: listed, verified, chosen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use super::ledger::Ledger;
 use super::objects::SignedObject;
-use super::records::{self, HostInfo};
+use super::records;
 use super::view::is_within;
 use super::{RepoError, Repository};
+use crate::base::clock::UnixNanos;
 use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::format::object::ObjectType;
+use crate::format::record::SnapshotName;
 use crate::format::snapshot::{Checkpoint, Snapshot};
 use crate::store::{Folder, Place};
 
@@ -22,6 +25,10 @@ pub struct SnapshotInfo {
     pub domain: DomainId,
     /// Its number among the host's.
     pub sequence: u64,
+    /// The number by which it is ordered: its own, or that of the snapshot in whose place it stands.
+    pub position: u64,
+    /// When the store received it, or the one in whose place it stands.
+    pub received: UnixNanos,
     /// What it says.
     pub snapshot: Snapshot,
 }
@@ -37,6 +44,28 @@ pub struct Listed {
     pub unusable: Vec<(Place, RepoError)>,
     /// Objects of other hosts that our key does not open.
     pub foreign: usize,
+    /// Forgotten or replaced by a signed record, and not yet removed.
+    pub dropped: Vec<Place>,
+}
+
+impl SnapshotInfo {
+    /// As records name it.
+    pub fn name(&self) -> SnapshotName {
+        SnapshotName { host: self.host, sequence: self.sequence, hash: self.hash }
+    }
+}
+
+impl Listed {
+    /// Checkpoints whose job has no later snapshot of the same host.
+    pub fn open_checkpoints(&self) -> impl Iterator<Item = &(Place, Checkpoint)> {
+        self.checkpoints.iter().filter(|(place, checkpoint)| {
+            let Place::Snapshot(host, sequence, _) = place else { return false };
+            let closes = |info: &SnapshotInfo| {
+                info.host == *host && info.snapshot.job == checkpoint.job && info.sequence > *sequence
+            };
+            !self.snapshots.iter().any(closes)
+        })
+    }
 }
 
 enum Opened {
@@ -47,13 +76,23 @@ enum Opened {
 
 /// Reads and verifies all snapshots that our keys open.
 pub fn list(repository: &Repository) -> Result<Listed, RepoError> {
-    let hosts = records::hosts(repository)?;
+    // Before the records: what they dropped afterwards is still shown, never the other way round.
+    let places: Vec<Place> =
+        repository.store.list(Folder::Snapshots)?.into_iter().map(|(place, _)| place).collect();
+    let ledger = Ledger::read(repository)?;
+    let there: HashSet<ObjectHash> = places.iter().filter_map(|place| place.hash().copied()).collect();
     let mut listed = Listed::default();
-    for (place, _) in repository.store.list(Folder::Snapshots)? {
-        match read(repository, &hosts, &place) {
+    for place in places {
+        if place.hash().is_some_and(|hash| ledger.drops(hash, &there)) {
+            listed.dropped.push(place);
+            continue;
+        }
+        match read(repository, &ledger, &place) {
             Ok(Opened::Snapshot(info)) => listed.snapshots.push(*info),
             Ok(Opened::Checkpoint(checkpoint)) => listed.checkpoints.push((place, checkpoint)),
             Ok(Opened::Foreign) => listed.foreign += 1,
+            // Removed by a prune since it was listed.
+            Err(RepoError::Store(error)) if error.is_missing() => {}
             Err(error) => listed.unusable.push((place, error)),
         }
     }
@@ -61,10 +100,10 @@ pub fn list(repository: &Repository) -> Result<Listed, RepoError> {
     Ok(listed)
 }
 
-fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Result<Opened, RepoError> {
+fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opened, RepoError> {
     let Place::Snapshot(host, sequence, hash) = *place else { return Ok(Opened::Foreign) };
     let Some(key) = repository.keys.snapshot_key(&host) else { return Ok(Opened::Foreign) };
-    let id = repository.id();
+    let (id, hosts) = (repository.id(), &ledger.hosts);
     let expected = [ObjectType::Snapshot, ObjectType::Checkpoint];
     let verifier = |_: &_| records::host_verifier(repository, hosts, &host);
     let object = SignedObject::read(repository.store.as_ref(), place, &expected, &id, verifier)?;
@@ -92,7 +131,12 @@ fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Result<Op
             why: "it claims another host's dedup domain",
         });
     }
-    Ok(Opened::Snapshot(Box::new(SnapshotInfo { hash, host, domain, sequence, snapshot })))
+    let (position, received) = match ledger.stands_for(&hash) {
+        Some((position, received)) => (position, received.into()),
+        None => (sequence, repository.store.received(place)?),
+    };
+    let info = SnapshotInfo { hash, host, domain, sequence, position, received, snapshot };
+    Ok(Opened::Snapshot(Box::new(info)))
 }
 
 /// Highest number in `snapshots/<host>`; 0 when there is none.
@@ -154,7 +198,7 @@ fn newest_of_each_host<'a>(
     let mut newest: BTreeMap<HostId, &SnapshotInfo> = BTreeMap::new();
     for info in snapshots {
         let known = newest.entry(info.host).or_insert(info);
-        if info.sequence > known.sequence {
+        if (info.position, info.sequence) > (known.position, known.sequence) {
             *known = info;
         }
     }

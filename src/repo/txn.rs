@@ -7,6 +7,7 @@ use std::sync::RwLock;
 
 use super::objects::{NewObject, Signer};
 use super::packer::FinishedPack;
+use super::snapshots::SnapshotInfo;
 use super::{RepoError, Repository, deltas, following, snapshots};
 use crate::base::id::ObjectHash;
 use crate::format::keyset::WriterKeys;
@@ -22,17 +23,20 @@ pub struct Transaction<'a> {
     index: &'a RwLock<Index>,
     next_delta: u64,
     stored: Vec<ObjectHash>,
+    parent: Option<ObjectHash>,
 }
 
 impl<'a> Transaction<'a> {
-    /// Begins to write as a host.
+    /// Begins to write as a host; `parent` is the snapshot from which unchanged files are taken.
     pub fn begin(
         repository: &'a Repository,
         writer: &'a WriterKeys,
         index: &'a RwLock<Index>,
+        parent: Option<&SnapshotInfo>,
     ) -> Result<Transaction<'a>, RepoError> {
+        let parent = parent.map(|info| info.hash);
         let next_delta = deltas::next_sequence(repository, &writer.host)?;
-        Ok(Transaction { repository, writer, index, next_delta, stored: Vec::new() })
+        Ok(Transaction { repository, writer, index, next_delta, stored: Vec::new(), parent })
     }
 
     /// Makes packs durable, and their blobs known to everyone.
@@ -51,13 +55,8 @@ impl<'a> Transaction<'a> {
 
     /// Says that a run is on and what it has stored, so that prune spares it and the next run goes on from it.
     pub fn checkpoint(&mut self, job: &str, started: i64, at: i64) -> Result<(), RepoError> {
-        let checkpoint = Checkpoint {
-            job: job.to_owned(),
-            started,
-            at,
-            packs: self.stored.clone(),
-            leaned_on: Vec::new(),
-        };
+        let checkpoint =
+            Checkpoint { job: job.to_owned(), started, at, packs: self.stored.clone(), parent: self.parent };
         self.write(ObjectType::Checkpoint, checkpoint.encode()).map(|_| ())
     }
 

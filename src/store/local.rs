@@ -9,8 +9,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
-use super::{Folder, Place, Storage, StoreError};
+use super::{Folder, Place, Storage, StoreError, Temporary};
+use crate::base::clock::{self, UnixNanos};
 use crate::base::entropy;
 use crate::base::id::{HostId, ObjectHash};
 
@@ -52,7 +54,7 @@ impl LocalStore {
         self.root.join(place.to_string())
     }
 
-    fn temporary(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
+    fn begin(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
         let path =
             self.root.join("tmp").join(format!("{owner}-{:016x}", u64::from_le_bytes(entropy::random())));
         let mut options = File::options();
@@ -91,6 +93,19 @@ impl LocalStore {
         }
     }
 
+    /// What the disk's own clock says: that of a share may differ from ours.
+    fn own_time(&self) -> UnixNanos {
+        let probe = || -> Result<UnixNanos, StoreError> {
+            let (file, path) = self.begin("probe")?;
+            let now = file.metadata().and_then(|found| found.modified());
+            // What stays is collected like everything else in tmp/.
+            let _ = fs::remove_file(&path);
+            now.map(clock::of).map_err(|error| StoreError::new("read", "tmp", error))
+        };
+        // A full or read-only disk: our clock is as good as it gets.
+        probe().unwrap_or_else(|_| clock::now())
+    }
+
     fn check_space(&self, bytes: u64, object: &str) -> Result<(), StoreError> {
         match self.available_bytes() {
             Some(available) if available < bytes + RESERVE_BYTES => {
@@ -101,6 +116,12 @@ impl LocalStore {
         }
     }
 }
+
+/// File systems whose listings other hosts may see late: NFS, SMB, CIFS, FUSE, Ceph, Lustre, OCFS2, GFS2.
+const SHARES: [u32; 8] =
+    [0x6969, 0x517b, 0xff53_4d42, 0x6573_5546, 0x00c3_6400, 0x0bd0_0bd0, 0x7461_636f, 0x0116_1970];
+/// How late: NFS clients look again after a minute at most.
+const SHARE_STALENESS: Duration = Duration::from_secs(65);
 
 fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -192,7 +213,7 @@ impl Storage for LocalStore {
     fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
         // The reserve is kept from packs only: without their delta and snapshot they would be worth nothing.
         let name = place.to_string();
-        let (mut file, temporary) = self.temporary("object")?;
+        let (mut file, temporary) = self.begin("object")?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         if let Err(error) = written {
             // Best effort: what stays in tmp/ is collected by prune.
@@ -205,7 +226,7 @@ impl Storage for LocalStore {
 
     fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
         self.check_space(crate::base::limits::PACK_BYTES_AIM, "a pack")?;
-        let (file, path) = self.temporary(&host.to_string())?;
+        let (file, path) = self.begin(&host.to_string())?;
         Ok(PackFile { file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
     }
 
@@ -230,6 +251,50 @@ impl Storage for LocalStore {
     fn available_bytes(&self) -> Option<u64> {
         let found = rustix::fs::statvfs(&self.root).ok()?;
         Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn received(&self, place: &Place) -> Result<UnixNanos, StoreError> {
+        let fail = |error| StoreError::new("read", place.to_string(), error);
+        Ok(clock::of(fs::metadata(self.path(place)).and_then(|found| found.modified()).map_err(fail)?))
+    }
+
+    fn staleness(&self) -> Duration {
+        let shared =
+            rustix::fs::statfs(&self.root).is_ok_and(|found| SHARES.contains(&(found.f_type as u32)));
+        if shared { SHARE_STALENESS } else { Duration::ZERO }
+    }
+
+    fn temporary(&self) -> Result<Vec<Temporary>, StoreError> {
+        let folder = self.root.join("tmp");
+        let fail = |error| StoreError::new("list", "tmp", error);
+        let now = self.own_time();
+        let mut found = Vec::new();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            entries => entries.map_err(fail)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail)?;
+            // What its writer just finished is gone; a name of ours is ASCII.
+            let (Ok(metadata), Ok(name)) = (entry.metadata(), entry.file_name().into_string()) else {
+                continue;
+            };
+            if metadata.is_file() {
+                let written = clock::of(metadata.modified().map_err(fail)?);
+                let idle = Duration::from_nanos((now - written).clamp(0, i64::MAX.into()) as u64);
+                found.push(Temporary { name, bytes: metadata.len(), idle });
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    fn remove_temporary(&self, name: &str) -> Result<(), StoreError> {
+        let fail = |error| StoreError::new("remove", format!("tmp/{name}"), error);
+        if name.contains('/') || name.starts_with('.') {
+            return Err(fail(io::ErrorKind::InvalidInput.into()));
+        }
+        fs::remove_file(self.root.join("tmp").join(name)).map_err(fail)
     }
 
     fn finish_pack(&self, mut pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {

@@ -8,7 +8,21 @@ pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, PackFile};
 pub use place::{Folder, Place};
 
+use std::time::Duration;
+
+use crate::base::clock::UnixNanos;
 use crate::base::id::{HostId, ObjectHash};
+
+/// A file that was begun and is no object yet, or never becomes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Temporary {
+    /// Its name; begins with the host that writes it, or with `object`.
+    pub name: String,
+    /// Its bytes so far.
+    pub bytes: u64,
+    /// Time since it was last written, by the store's own clock.
+    pub idle: Duration,
+}
 
 /// A place that holds the objects of one repository.
 ///
@@ -34,4 +48,12 @@ pub trait Storage: Send + Sync {
     fn remove(&self, place: &Place) -> Result<(), StoreError>;
     /// Bytes that can still be stored, where that is known.
     fn available_bytes(&self) -> Option<u64>;
+    /// When the store received an object, by its own clock, which no client sets.
+    fn received(&self, place: &Place) -> Result<UnixNanos, StoreError>;
+    /// The longest time after which a list surely shows what was created, and a removal is seen everywhere.
+    fn staleness(&self) -> Duration;
+    /// Files that were begun and never became objects.
+    fn temporary(&self) -> Result<Vec<Temporary>, StoreError>;
+    /// Removes one of them.
+    fn remove_temporary(&self, name: &str) -> Result<(), StoreError>;
 }

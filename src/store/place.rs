@@ -20,6 +20,8 @@ pub enum Place {
     Snapshot(HostId, u64, ObjectHash),
     /// `records/<sequence>-<hash>`
     Record(u64, ObjectHash),
+    /// `parity/<xx>/<pack>-<hash>`
+    Parity(ObjectHash, ObjectHash),
 }
 
 /// A folder of objects.
@@ -35,12 +37,14 @@ pub enum Folder {
     Snapshots,
     /// `records`
     Records,
+    /// `parity`
+    Parity,
 }
 
 impl Folder {
     /// All folders of a repository.
-    pub const ALL: [Folder; 5] =
-        [Folder::Keys, Folder::Packs, Folder::Deltas, Folder::Snapshots, Folder::Records];
+    pub const ALL: [Folder; 6] =
+        [Folder::Keys, Folder::Packs, Folder::Deltas, Folder::Snapshots, Folder::Records, Folder::Parity];
 
     /// The folder's name.
     pub fn name(self) -> &'static str {
@@ -50,12 +54,13 @@ impl Folder {
             Folder::Deltas => "index",
             Folder::Snapshots => "snapshots",
             Folder::Records => "records",
+            Folder::Parity => "parity",
         }
     }
 
     /// Objects lie one level deeper than the folder.
     pub(super) fn is_nested(self) -> bool {
-        matches!(self, Folder::Packs | Folder::Deltas | Folder::Snapshots)
+        !matches!(self, Folder::Keys | Folder::Records)
     }
 
     /// Reads the name of an object in this folder; `parent` is the folder between, empty where there is none.
@@ -71,6 +76,10 @@ impl Folder {
                 numbered(name).zip(host()).map(|((number, hash), h)| Place::Snapshot(h, number, hash))
             }
             Folder::Records => numbered(name).map(|(number, hash)| Place::Record(number, hash)),
+            Folder::Parity => {
+                let (pack, hash) = name.split_once('-').filter(|_| name.get(..2) == Some(parent))?;
+                Some(Place::Parity(pack.parse().ok()?, hash.parse().ok()?))
+            }
         }
     }
 }
@@ -90,7 +99,7 @@ impl Place {
     pub fn hash(&self) -> Option<&ObjectHash> {
         match self {
             Place::Config | Place::KeySlot(_) => None,
-            Place::Pack(hash) | Place::Record(_, hash) => Some(hash),
+            Place::Pack(hash) | Place::Record(_, hash) | Place::Parity(_, hash) => Some(hash),
             Place::Delta(_, _, hash) | Place::Snapshot(_, _, hash) => Some(hash),
         }
     }
@@ -105,6 +114,7 @@ impl fmt::Display for Place {
             Place::Delta(host, number, hash) => write!(f, "index/{host}/{number:012}-{hash}"),
             Place::Snapshot(host, number, hash) => write!(f, "snapshots/{host}/{number:012}-{hash}"),
             Place::Record(number, hash) => write!(f, "records/{number:012}-{hash}"),
+            Place::Parity(pack, hash) => write!(f, "parity/{:02x}/{pack}-{hash}", pack.0[0]),
         }
     }
 }
@@ -122,6 +132,7 @@ mod tests {
             (Folder::Deltas, Place::Delta(host, 12, hash)),
             (Folder::Snapshots, Place::Snapshot(host, limits::SEQUENCE_MAX, hash)),
             (Folder::Records, Place::Record(1, hash)),
+            (Folder::Parity, Place::Parity(hash, ObjectHash([3; 32]))),
         ] {
             let path = place.to_string();
             let parts: Vec<&str> = path.split('/').collect();

@@ -10,7 +10,7 @@ use crate::support::{TestEnv, copy_folder, files_below, noise, write_private};
 use crate::tree::{Ignore, TreeFixture, describe, mail, mail_with_attachment, message_name, uidlist};
 
 /// Every fixture: a folder `NAME` with `repository` and `key`, and `NAME.tree`, the files that went in.
-const GOLDEN: [&str; 1] = ["golden-0.9"];
+const GOLDEN: [&str; 1] = ["golden-0.10"];
 
 /// Folders beside them that are no repositories.
 const OTHERS: [&str; 0] = [];
@@ -96,8 +96,8 @@ fn fill(tree: &TreeFixture) {
 #[test]
 #[ignore = "makes the fixture anew"]
 fn make_golden() {
-    let target = fixtures().join("golden-0.9");
-    let kept = fixtures().join("golden-0.9.tree");
+    let target = fixtures().join("golden-0.10");
+    let kept = fixtures().join("golden-0.10.tree");
     for old in [&target, &kept] {
         if old.exists() {
             fs::remove_dir_all(old).unwrap();

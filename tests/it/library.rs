@@ -100,7 +100,7 @@ impl Forger {
 
     /// Publishes everything with a snapshot of `tree` as the content of `/`.
     pub fn commit(&self, job: &str, tree: Tree) -> ObjectHash {
-        let mut transaction = Transaction::begin(&self.repository, &self.writer, &self.index).unwrap();
+        let mut transaction = Transaction::begin(&self.repository, &self.writer, &self.index, None).unwrap();
         transaction.publish(&self.packs()).unwrap();
         transaction.commit(&snapshot(job, tree)).unwrap().1
     }

@@ -314,6 +314,7 @@ fn an_exchanged_slot_config_or_repository_is_noticed() {
         config,
         config_damage: None,
         opened: None,
+        records: Default::default(),
     };
     let secret = Secret::KeyFile(fs::read(&env.key_file).unwrap());
     evil.add_slot(&evil.keys, &secret, "mine now", "").unwrap();

@@ -133,7 +133,7 @@ pub fn run(
     let run = Run {
         options,
         shared: &shared,
-        transaction: Mutex::new(Transaction::begin(repository, &writer, index)?),
+        transaction: Mutex::new(Transaction::begin(repository, &writer, index, parent.as_ref())?),
         milestones: Mutex::new(Milestones::new()),
         cut: &cut,
         started: clock::now() as i64,
@@ -183,7 +183,7 @@ fn find_parent(
     let own = listed.snapshots.into_iter().filter(|info| {
         info.host == writer.host && info.domain == writer.domain && info.snapshot.job == options.job
     });
-    Ok(own.max_by_key(|info| info.sequence))
+    Ok(own.max_by_key(|info| (info.position, info.sequence)))
 }
 
 impl<'a> Run<'a> {

@@ -13,7 +13,7 @@ use mailark::format::envelope::PackEnvelope;
 use mailark::format::keyset::KeySet;
 use mailark::format::pack::{Compression, Segment, SegmentTable, Trailer};
 use mailark::format::page::{Fence, Page};
-use mailark::format::record::{Record, RecordHead};
+use mailark::format::record::{Record, RecordHead, Replacement, SnapshotName};
 use mailark::format::snapshot::{Checkpoint, Snapshot};
 
 use super::document::{self, bytes};
@@ -54,7 +54,7 @@ fn configs_are_as_written() {
     let example = bytes("config-clear");
     let config = Config::decode(&example).unwrap();
     assert_eq!((config.repository, config.created), (known::REPOSITORY, 1_767_225_600));
-    assert_eq!((config.pack_bytes, config.segment_bytes), (32 << 20, 1 << 20));
+    assert_eq!((config.pack_bytes, config.segment_bytes, config.parity_percent), (32 << 20, 1 << 20, 3));
     assert_eq!(config.encode(), example);
 }
 
@@ -120,7 +120,7 @@ fn snapshots_and_checkpoints_are_as_written() {
     assert_eq!(known::snapshot().encode(), example);
     let example = bytes("checkpoint");
     let checkpoint = Checkpoint::decode(&example).unwrap();
-    assert_eq!((checkpoint.job.as_str(), checkpoint.packs.len(), checkpoint.leaned_on.len()), ("mail", 1, 0));
+    assert_eq!((checkpoint.job.as_str(), checkpoint.packs.len(), checkpoint.parent), ("mail", 1, None));
     assert_eq!(checkpoint.at - checkpoint.started, 900_000_000_000);
     assert_eq!(checkpoint.encode(), example);
 }
@@ -146,6 +146,7 @@ fn records_are_as_written() {
 fn record_types_are_as_written() {
     let rows = document::table("| type | name | who opens it | fields |");
     let zero = ObjectHash::default();
+    let name = SnapshotName { host: known::HOST, sequence: 1, hash: zero };
     let records = [
         Record::HostRegistered {
             host: known::HOST,
@@ -154,13 +155,24 @@ fn record_types_are_as_written() {
             verifying_key: [0; 32],
         },
         Record::HostRevoked { host: known::HOST, last_sequence: 0 },
-        Record::Forget { snapshots: vec![zero], rule: String::new() },
-        Record::Hold { hold: 1, snapshots: Vec::new(), users: Vec::new(), released: false },
-        Record::Purge { paths: Vec::new(), replaced: vec![(zero, zero)] },
+        Record::Forget { snapshots: vec![name], rule: String::new() },
+        Record::Hold {
+            hold: 1,
+            snapshots: vec![name],
+            users: Vec::new(),
+            reason: String::new(),
+            released: false,
+        },
+        Record::Rewrite {
+            verb: String::new(),
+            what: Vec::new(),
+            replaced: vec![Replacement { old: name, new: None, received: 0 }],
+        },
         Record::Condemn { packs: vec![zero] },
-        Record::Doom { condemned: 1, packs: vec![zero] },
-        Record::PruneEnded { condemned: 1, spared: Vec::new() },
+        Record::Doom { condemned: zero, packs: vec![zero] },
+        Record::PruneEnded { condemned: zero, spared: Vec::new() },
         Record::Result { verb: String::new(), ok: true, text: String::new() },
+        Record::Tombstone { domain: known::DOMAIN, scopes: vec![[0; 16]], contents: Vec::new() },
     ];
     assert_eq!(rows.len(), records.len());
     for (row, record) in rows.iter().zip(records) {

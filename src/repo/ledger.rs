@@ -1,0 +1,239 @@
+//! What all records together say: hosts, dropped snapshots, holds, running prunes, doomed packs, tombstones.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::records::{self, HostInfo};
+use super::{RepoError, Repository};
+use crate::base::id::{DomainId, ObjectHash};
+use crate::format::record::{Record, Replacement, SnapshotName};
+use crate::store::{Folder, Place};
+
+/// A hold that was not released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its number.
+    pub hold: u64,
+    /// Snapshots that are held.
+    pub snapshots: Vec<SnapshotName>,
+    /// Users that are held.
+    pub users: Vec<String>,
+    /// Why.
+    pub reason: String,
+    /// When it was made, unix seconds by its maker's clock.
+    pub at: i64,
+}
+
+/// A condemn and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condemned {
+    /// The condemn's own place.
+    pub place: Place,
+    /// The condemned packs.
+    pub packs: Vec<ObjectHash>,
+    /// Its prune has ended.
+    pub ended: bool,
+}
+
+/// Content that must not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The domain whose keys made the marks.
+    pub domain: DomainId,
+    /// Marks of folders.
+    pub scopes: Vec<[u8; 16]>,
+    /// Marks of contents.
+    pub contents: Vec<[u8; 16]>,
+}
+
+/// Result of an earlier check, drill, mirror or prune.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastResult {
+    /// Which.
+    pub verb: String,
+    /// Did it end well?
+    pub ok: bool,
+    /// For people.
+    pub text: String,
+    /// When, unix seconds by its maker's clock.
+    pub at: i64,
+}
+
+/// All records that our keys open, added up in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Hosts that were ever registered, in that order.
+    pub hosts: Vec<HostInfo>,
+    /// Snapshots and checkpoints that were dropped by rule.
+    pub forgotten: HashMap<ObjectHash, SnapshotName>,
+    /// Snapshots that were written anew, by their hash.
+    pub replaced: HashMap<ObjectHash, Replacement>,
+    /// Holds that stand.
+    pub holds: Vec<Hold>,
+    /// Every condemn, by its hash.
+    pub condemned: HashMap<ObjectHash, Condemned>,
+    /// Packs that nobody may lean on ever again, with the dooms' places.
+    pub doomed: HashMap<ObjectHash, Place>,
+    /// Purged content.
+    pub tombstones: Vec<Tombstone>,
+    /// Results, oldest first.
+    pub results: Vec<PastResult>,
+    /// Records of a type that this version does not know.
+    pub unknown: Vec<Place>,
+    /// Records that cannot be used, each with its reason; they count for nothing.
+    pub unusable: Vec<(Place, RepoError)>,
+    /// Every record that was counted.
+    pub places: HashSet<Place>,
+    /// In whose place a snapshot stands: the number and the time that it inherited.
+    inherited: HashMap<ObjectHash, (u64, i64)>,
+}
+
+impl Ledger {
+    /// Adds up all records.
+    pub fn read(repository: &Repository) -> Result<Ledger, RepoError> {
+        let mut ledger = Ledger::default();
+        let mut holds: BTreeMap<u64, Hold> = BTreeMap::new();
+        for (place, _) in repository.store.list(Folder::Records)? {
+            match records::read(repository, &place) {
+                Ok(read) => {
+                    ledger.places.insert(place);
+                    match &read.1 {
+                        Some(Record::Hold { hold, released: true, .. }) => drop(holds.remove(hold)),
+                        Some(Record::Hold { hold, snapshots, users, reason, .. }) => {
+                            let (snapshots, users) = (snapshots.clone(), users.clone());
+                            let (hold, reason, at) = (*hold, reason.clone(), read.0.at);
+                            holds.insert(hold, Hold { hold, snapshots, users, reason, at });
+                        }
+                        Some(record) => ledger.add(&place, read.0.at, record),
+                        None if read.0.record_type > Record::TYPE_MAX => ledger.unknown.push(place),
+                        None => {}
+                    }
+                }
+                Err(error @ (RepoError::Damaged { .. } | RepoError::Refused { .. })) => {
+                    ledger.unusable.push((place, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        ledger.holds = holds.into_values().collect();
+        ledger.inherit();
+        Ok(ledger)
+    }
+
+    fn add(&mut self, place: &Place, at: i64, record: &Record) {
+        let own = *place.hash().expect("records are named by their hash");
+        match record {
+            Record::HostRegistered { host, name, domain, verifying_key } => self.hosts.push(HostInfo {
+                host: *host,
+                name: name.clone(),
+                domain: *domain,
+                verifying_key: *verifying_key,
+                revoked: None,
+            }),
+            Record::HostRevoked { host, last_sequence } => {
+                let revoked = self.hosts.iter_mut().filter(|known| known.host == *host);
+                revoked.for_each(|known| known.revoked = Some(*last_sequence));
+            }
+            Record::Forget { snapshots, .. } => {
+                self.forgotten.extend(snapshots.iter().map(|name| (name.hash, *name)));
+            }
+            Record::Rewrite { replaced, .. } => {
+                self.replaced.extend(replaced.iter().map(|step| (step.old.hash, step.clone())));
+            }
+            Record::Condemn { packs } => {
+                let condemned = Condemned { place: *place, packs: packs.clone(), ended: false };
+                self.condemned.insert(own, condemned);
+            }
+            Record::Doom { packs, .. } => self.doomed.extend(packs.iter().map(|pack| (*pack, *place))),
+            Record::PruneEnded { condemned, .. } => {
+                if let Some(condemned) = self.condemned.get_mut(condemned) {
+                    condemned.ended = true;
+                }
+            }
+            Record::Tombstone { domain, scopes, contents } => self.tombstones.push(Tombstone {
+                domain: *domain,
+                scopes: scopes.clone(),
+                contents: contents.clone(),
+            }),
+            Record::Result { verb, ok, text } => {
+                self.results.push(PastResult { verb: verb.clone(), ok: *ok, text: text.clone(), at });
+            }
+            Record::Hold { .. } => unreachable!("holds are added up by their numbers"),
+        }
+    }
+
+    /// A snapshot written anew twice stands in the place of the first.
+    fn inherit(&mut self) {
+        let before: HashMap<ObjectHash, &Replacement> =
+            self.replaced.values().filter_map(|step| Some((step.new?.hash, step))).collect();
+        let mut inherited = HashMap::new();
+        for (new, step) in &before {
+            let mut first = *step;
+            // A chain is no longer than there are steps; a signer that made a ring gets any one of them.
+            for _ in 0..before.len() {
+                match before.get(&first.old.hash) {
+                    Some(earlier) => first = earlier,
+                    None => break,
+                }
+            }
+            inherited.insert(*new, (first.old.sequence, step.received));
+        }
+        self.inherited = inherited;
+    }
+
+    /// Does a snapshot or checkpoint count no longer? `there` are the objects that stand in `snapshots/`.
+    pub fn drops(&self, hash: &ObjectHash, there: &HashSet<ObjectHash>) -> bool {
+        let is_replaced = |step: &Replacement| {
+            step.new.is_none_or(|new| there.contains(&new.hash) || self.is_gone(&new.hash))
+        };
+        self.forgotten.contains_key(hash) || self.replaced.get(hash).is_some_and(is_replaced)
+    }
+
+    /// Was this one dropped in its turn?
+    fn is_gone(&self, hash: &ObjectHash) -> bool {
+        self.forgotten.contains_key(hash) || self.replaced.contains_key(hash)
+    }
+
+    /// Number and time of receipt that a snapshot took over from the one in whose place it stands.
+    pub fn stands_for(&self, hash: &ObjectHash) -> Option<(u64, i64)> {
+        self.inherited.get(hash).copied()
+    }
+
+    /// The snapshots and checkpoints that some record says were dropped; they explain gaps in the numbers.
+    pub fn explains(&self) -> impl Iterator<Item = &SnapshotName> {
+        self.forgotten.values().chain(self.replaced.values().map(|step| &step.old))
+    }
+
+    /// Condemns whose prune has not ended, by their hash.
+    pub fn open_condemns(&self) -> impl Iterator<Item = (&ObjectHash, &Condemned)> {
+        self.condemned.iter().filter(|(_, condemned)| !condemned.ended)
+    }
+
+    /// Packs whose blobs a writer treats as absent: condemned ones, and doomed ones for ever.
+    pub fn shunned(&self) -> HashSet<ObjectHash> {
+        let condemned = self.open_condemns().flat_map(|(_, condemned)| &condemned.packs);
+        condemned.chain(self.doomed.keys()).copied().collect()
+    }
+
+    /// Fails while some record cannot be read.
+    pub fn need_whole(&self) -> Result<(), RepoError> {
+        if let Some((place, error)) = self.unusable.first() {
+            return Err(RepoError::Damaged { object: place.to_string(), detail: error.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Fails while some record cannot be read, or is of a type that this version does not know.
+    ///
+    /// What drops, rewrites or deletes something must know every hold.
+    pub fn need_known(&self) -> Result<(), RepoError> {
+        self.need_whole()?;
+        match self.unknown.first() {
+            Some(place) => Err(RepoError::Unsupported {
+                object: place.to_string(),
+                detail: "a newer version wrote this record, and what it protects is not known here"
+                    .to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
