@@ -54,7 +54,7 @@ fn write(repository: &Repository, index: &RwLock<Index>, kind: BlobKind, blobs: 
         [first.join().expect("no panic"), second].into_iter().unzip()
     });
     let packs = shared.flush(segments).expect("there is room");
-    let mut transaction = Transaction::begin(repository, &writer, index).expect("a fresh repository");
+    let mut transaction = Transaction::begin(repository, &writer, index, None).expect("a fresh repository");
     transaction.publish(&packs).expect("there is room");
     ids.concat()
 }
