@@ -39,7 +39,8 @@ fn write(repository: &Repository, index: &RwLock<Index>, kind: BlobKind, blobs: 
     let writer = Arc::new(repository.writer_for("bench").expect("a full key writes"));
     let packer =
         Packer::new(Arc::clone(&repository.store), Arc::clone(&writer), repository.config.pack_bytes);
-    let presence = Presence::new(repository, index, writer.domain, 0).expect("a fresh repository");
+    let presence =
+        Presence::new(repository, index, writer.domain, &Default::default(), 0).expect("a fresh repository");
     let shared = BlobWriter::new(packer, BlobNamer::new(&writer.id_key, &writer.host), &presence);
     let halves = blobs.split_at(blobs.len() / 2);
     let work = |half: &[Vec<u8>]| {

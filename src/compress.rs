@@ -34,12 +34,21 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
+/// How much time a segment is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Somebody waits for the backup.
+    Usual,
+    /// It was compressed once before and stays for long.
+    Repack,
+}
+
 /// The zstd level of a kind; by measurement, see `benches/RESULTS.md`.
-fn level(kind: BlobKind) -> i32 {
-    match kind {
-        BlobKind::Head | BlobKind::Text | BlobKind::Tree => 3,
-        BlobKind::Attachment => 1,
-        BlobKind::File | BlobKind::State => 3,
+fn level(kind: BlobKind, effort: Effort) -> i32 {
+    match (kind, effort) {
+        (BlobKind::Attachment, _) => 1,
+        (_, Effort::Usual) => 3,
+        (_, Effort::Repack) => 9,
     }
 }
 
@@ -58,7 +67,7 @@ fn zstd_into(level: i32, plain: &[u8]) -> Result<Vec<u8>, CompressError> {
 }
 
 /// Compresses the plaintext of a segment; gives `None` when it would not become smaller.
-pub fn compress(kind: BlobKind, plain: &[u8]) -> Result<Option<Vec<u8>>, CompressError> {
+pub fn compress(kind: BlobKind, plain: &[u8], effort: Effort) -> Result<Option<Vec<u8>>, CompressError> {
     if kind == BlobKind::Attachment && plain.len() > 2 * PROBE_BYTES {
         // The middle: a document's first kilobyte says little about the picture that follows it.
         let start = (plain.len() - PROBE_BYTES) / 2;
@@ -67,7 +76,7 @@ pub fn compress(kind: BlobKind, plain: &[u8]) -> Result<Option<Vec<u8>>, Compres
             return Ok(None);
         }
     }
-    let compressed = zstd_into(level(kind), plain)?;
+    let compressed = zstd_into(level(kind, effort), plain)?;
     if !worth(compressed.len(), plain.len()) {
         return Ok(None);
     }
@@ -106,14 +115,14 @@ mod tests {
     #[test]
     fn segments_round_trip_and_noise_stays_raw() {
         let text = b"Received: from mx1.example.org\r\n".repeat(5000);
-        let small = compress(BlobKind::Head, &text).unwrap().unwrap();
+        let small = compress(BlobKind::Head, &text, Effort::Usual).unwrap().unwrap();
         assert!(small.len() < text.len() / 50);
         assert_eq!(decompress(Compression::Zstd, &small, text.len()).unwrap(), text);
         assert!(decompress(Compression::Zstd, &small, text.len() - 1).is_err());
         assert!(decompress(Compression::Zstd, &small[..small.len() / 2], text.len()).is_err());
         let mut noise = vec![0; 300_000];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
-        assert_eq!(compress(BlobKind::Attachment, &noise).unwrap(), None);
+        assert_eq!(compress(BlobKind::Attachment, &noise, Effort::Usual).unwrap(), None);
         assert_eq!(decompress(Compression::None, &noise, noise.len()).unwrap(), noise);
     }
 

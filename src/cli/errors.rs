@@ -77,6 +77,8 @@ impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Failure {
         match error {
             BackupError::Repository(error) => error.into(),
+            BackupError::Overtaken { .. } => Failure::because(Kind::Incomplete, "", &error)
+                .hint("run the backup again; it stores them anew"),
             BackupError::Source(error) => Failure::from(error).hint("no snapshot was made"),
         }
     }

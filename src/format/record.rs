@@ -61,7 +61,7 @@ pub enum Record {
         /// Its last snapshot that counts.
         last_sequence: u64,
     },
-    /// Snapshots were dropped by rule (type 2, private).
+    /// Snapshots were dropped by rule (type 2, shared: a writer must know which of its snapshots count).
     Forget {
         /// The snapshots.
         snapshots: Vec<SnapshotName>,
@@ -81,14 +81,13 @@ pub enum Record {
         /// Ends the hold of that number.
         released: bool,
     },
-    /// Snapshots were written anew without some of their content (type 4, private).
+    /// Snapshots were written anew without some of their content (type 4, shared).
     ///
-    /// Written before the new snapshots, so that none of them ever passes for the newest of its job.
+    /// Written before the new snapshots, so that none of them ever passes for the newest of its job. What was taken
+    /// out stands in a `Result`, which writers cannot read.
     Rewrite {
         /// `purge` or `repair`.
         verb: String,
-        /// What was taken out, for people.
-        what: Vec<String>,
         /// Old and new snapshots.
         replaced: Vec<Replacement>,
     },
@@ -137,9 +136,9 @@ impl Record {
         match self {
             Record::HostRegistered { .. } => (0, false),
             Record::HostRevoked { .. } => (1, false),
-            Record::Forget { .. } => (2, true),
+            Record::Forget { .. } => (2, false),
             Record::Hold { .. } => (3, true),
-            Record::Rewrite { .. } => (4, true),
+            Record::Rewrite { .. } => (4, false),
             Record::Condemn { .. } => (5, false),
             Record::Doom { .. } => (6, false),
             Record::PruneEnded { .. } => (7, false),

@@ -4,16 +4,13 @@
 //! location is rewritten once for each level, and the number of runs grows with the logarithm of the locations.
 //! The work is done on a thread of its own; only the index itself puts the result in place.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::error::IndexError;
-use super::page::{self, PAGE_BYTES, PAGE_RECORDS, Page};
-use super::record::Record;
 use super::run::Run;
 use super::run_writer::{RunWriter, Shelf};
+use super::sweep::Merged;
 use super::{PackNumber, Result};
 use crate::base::id::DomainId;
 
@@ -23,8 +20,6 @@ pub(super) const RUNS_MERGED: usize = 8;
 const RUNS_WAITING_MAX: usize = 64;
 /// Records of the largest run of level 0, over eight.
 const LEVEL_RECORDS: u32 = 4096;
-/// Pages that a merge reads at once from each run.
-const READ_PAGES: usize = 16;
 
 fn level(run: &Run) -> u32 {
     (run.row().records / LEVEL_RECORDS).max(1).ilog2() / RUNS_MERGED.ilog2()
@@ -75,55 +70,11 @@ pub(super) fn merge(
     let domain: DomainId = first.row().domain;
     let expected = inputs.iter().map(|run| run.row().records as usize).sum();
     let mut writer = RunWriter::create(shelf, domain, expected)?;
-    let mut cursors: Vec<Cursor> = inputs.iter().map(Cursor::new).collect();
-    let mut heads = BinaryHeap::with_capacity(cursors.len());
-    for (source, cursor) in cursors.iter_mut().enumerate() {
-        heads.extend(cursor.next()?.map(|record| Reverse((record, source))));
-    }
-    while let Some(mut head) = heads.peek_mut() {
-        let Reverse((record, source)) = *head;
+    let mut merged = Merged::new(inputs)?;
+    while let Some(record) = merged.next()? {
         if is_kept(record.pack()) {
             writer.push(record)?;
         }
-        match cursors[source].next()? {
-            Some(next) => *head = Reverse((next, source)),
-            None => drop(std::collections::binary_heap::PeekMut::pop(head)),
-        }
     }
     writer.finish()
-}
-
-/// Reads a run from its first record to its last.
-struct Cursor<'a> {
-    run: &'a Run,
-    pages: Vec<Page>,
-    /// Number of the page after those in `pages`.
-    next_page: u64,
-    /// The next record, counted from the first in `pages`.
-    at: usize,
-    /// Records not yet returned.
-    left: u32,
-}
-
-impl Cursor<'_> {
-    fn new(run: &Arc<Run>) -> Cursor<'_> {
-        Cursor { run, pages: Vec::new(), next_page: 0, at: 0, left: run.row().records }
-    }
-
-    fn next(&mut self) -> Result<Option<Record>> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        if self.at == self.pages.len() * PAGE_RECORDS {
-            let count = (self.run.row().page_count() - self.next_page).min(READ_PAGES as u64);
-            self.pages.resize(count as usize, [0; PAGE_BYTES]);
-            self.run.read_pages(self.next_page, &mut self.pages)?;
-            self.next_page += count;
-            self.at = 0;
-        }
-        let record = page::record(&self.pages[self.at / PAGE_RECORDS], self.at % PAGE_RECORDS);
-        self.at += 1;
-        self.left -= 1;
-        Ok(Some(record))
-    }
 }

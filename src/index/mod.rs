@@ -18,6 +18,7 @@ mod change;
 mod error;
 mod filter;
 mod folder;
+mod id_sorter;
 mod lookup;
 mod merge;
 mod pack_cache;
@@ -25,6 +26,7 @@ mod page;
 mod record;
 mod run;
 mod run_writer;
+mod sweep;
 mod tables;
 mod update;
 mod view;
@@ -33,7 +35,9 @@ mod view;
 mod tests;
 
 pub use error::IndexError;
+pub use id_sorter::{IdSorter, Pass, SortedIds};
 pub use lookup::{Index, Stats};
+pub use sweep::Sweep;
 
 use crate::base::id::{BlobId, ObjectHash};
 

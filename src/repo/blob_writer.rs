@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RepoError;
-use super::packer::{FinishedPack, Packer, PlainSegment};
+use super::packer::{FinishedPack, Packer};
 use super::presence::Presence;
+use super::segment::OpenSegment;
 use crate::base::id::BlobId;
 use crate::base::limits;
-use crate::compress;
+use crate::compress::Effort;
 use crate::crypto::blob_id::BlobNamer;
 use crate::format::content::BlobKind;
-use crate::format::pack::Compression;
 
 /// Ids are uniform already; their first bytes are as good a hash as any.
 #[derive(Default)]
@@ -90,21 +90,7 @@ impl<'a> BlobWriter<'a> {
     }
 
     fn store(&self, segment: OpenSegment, kind: BlobKind) -> Result<(), RepoError> {
-        let OpenSegment { plain, lengths, ids } = segment;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let (compression, stored) = match compress::compress(kind, &plain)? {
-            Some(stored) => {
-                // What cannot be read back must never be referred to: memory fails too.
-                if compress::decompress(Compression::Zstd, &stored, plain.len())?.as_ref() != plain {
-                    return Err(RepoError::Unfaithful);
-                }
-                (Compression::Zstd, stored)
-            }
-            None => (Compression::None, plain),
-        };
-        let frame = self.packer.append(PlainSegment { kind, compression, stored, lengths, ids })?;
+        let frame = segment.store(&self.packer, kind, Effort::Usual)?;
         self.counters.stored_bytes.fetch_add(frame, Ordering::Relaxed);
         Ok(())
     }
@@ -144,13 +130,6 @@ impl<'a> BlobWriter<'a> {
     }
 }
 
-#[derive(Default)]
-struct OpenSegment {
-    plain: Vec<u8>,
-    lengths: Vec<u32>,
-    ids: Vec<BlobId>,
-}
-
 /// The segments that one worker is filling, one per kind.
 #[derive(Default)]
 pub struct LocalSegments([OpenSegment; BlobKind::ALL.len()]);
@@ -181,9 +160,7 @@ impl<'a> LocalWriter<'a> {
             return Ok(id);
         }
         let segment = &mut self.segments.0[kind as usize];
-        segment.plain.extend_from_slice(plain);
-        segment.lengths.push(plain.len() as u32);
-        segment.ids.push(id);
+        segment.push(id, plain);
         let full = segment.plain.len() >= limits::SEGMENT_BYTES_AIM
             || segment.ids.len() >= limits::SEGMENT_BLOBS_MAX / 2;
         if full {

@@ -12,35 +12,46 @@ use crate::store::Folder;
 pub struct Presence<'a> {
     index: &'a RwLock<Index>,
     domain: DomainId,
-    /// Packs that a delta names and that are missing, or have another size.
+    /// Packs that a delta names and that nobody may lean on: missing, of another size, condemned or doomed.
     absent: HashSet<PackNumber>,
+    /// How many of them no record explains.
+    lost: usize,
     /// Something was lost: what earlier snapshots refer to is looked at closely.
     pub doubtful: bool,
 }
 
 impl<'a> Presence<'a> {
-    /// Compares the index, which is in step with the deltas, with the packs that are there.
+    /// Compares the index, which is in step with the deltas, with the packs that are there; `shunned` are those
+    /// that a prune is about to delete ([`super::ledger::Ledger::shunned`]).
     ///
     /// So a lost pack heals by itself: what it held is stored again as far as the source still has it.
     pub fn new(
         repository: &Repository,
         index: &'a RwLock<Index>,
         domain: DomainId,
+        shunned: &HashSet<ObjectHash>,
         unusable_deltas: usize,
     ) -> Result<Presence<'a>, RepoError> {
         let stored = repository.store.list(Folder::Packs)?;
         let stored: HashMap<ObjectHash, u64> =
             stored.into_iter().filter_map(|(place, size)| place.hash().map(|hash| (*hash, size))).collect();
         let known = index.read().expect("no holder panics").packs()?;
-        let lost = known.into_iter().filter(|(_, hash, size)| stored.get(hash) != Some(size));
-        let absent: HashSet<PackNumber> = lost.map(|(number, ..)| number).collect();
+        let (mut absent, mut lost) = (HashSet::new(), 0);
+        for (number, hash, size) in known {
+            if shunned.contains(&hash) {
+                absent.insert(number);
+            } else if stored.get(&hash) != Some(&size) {
+                absent.insert(number);
+                lost += 1;
+            }
+        }
         let doubtful = unusable_deltas > 0 || !absent.is_empty();
-        Ok(Presence { index, domain, absent, doubtful })
+        Ok(Presence { index, domain, absent, lost, doubtful })
     }
 
     /// Packs that should be there and are not.
-    pub fn absent_packs(&self) -> usize {
-        self.absent.len()
+    pub fn lost_packs(&self) -> usize {
+        self.lost
     }
 
     /// Is the blob stored?

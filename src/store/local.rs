@@ -93,19 +93,6 @@ impl LocalStore {
         }
     }
 
-    /// What the disk's own clock says: that of a share may differ from ours.
-    fn own_time(&self) -> UnixNanos {
-        let probe = || -> Result<UnixNanos, StoreError> {
-            let (file, path) = self.begin("probe")?;
-            let now = file.metadata().and_then(|found| found.modified());
-            // What stays is collected like everything else in tmp/.
-            let _ = fs::remove_file(&path);
-            now.map(clock::of).map_err(|error| StoreError::new("read", "tmp", error))
-        };
-        // A full or read-only disk: our clock is as good as it gets.
-        probe().unwrap_or_else(|_| clock::now())
-    }
-
     fn check_space(&self, bytes: u64, object: &str) -> Result<(), StoreError> {
         match self.available_bytes() {
             Some(available) if available < bytes + RESERVE_BYTES => {
@@ -258,6 +245,18 @@ impl Storage for LocalStore {
         Ok(clock::of(fs::metadata(self.path(place)).and_then(|found| found.modified()).map_err(fail)?))
     }
 
+    fn time(&self) -> UnixNanos {
+        let probe = || -> Result<UnixNanos, StoreError> {
+            let (file, path) = self.begin("probe")?;
+            let now = file.metadata().and_then(|found| found.modified());
+            // What stays is collected like everything else in tmp/.
+            let _ = fs::remove_file(&path);
+            now.map(clock::of).map_err(|error| StoreError::new("read", "tmp", error))
+        };
+        // The clock of a share may differ from ours; of a full or read-only one ours is as good as it gets.
+        probe().unwrap_or_else(|_| clock::now())
+    }
+
     fn staleness(&self) -> Duration {
         let shared =
             rustix::fs::statfs(&self.root).is_ok_and(|found| SHARES.contains(&(found.f_type as u32)));
@@ -267,7 +266,7 @@ impl Storage for LocalStore {
     fn temporary(&self) -> Result<Vec<Temporary>, StoreError> {
         let folder = self.root.join("tmp");
         let fail = |error| StoreError::new("list", "tmp", error);
-        let now = self.own_time();
+        let now = self.time();
         let mut found = Vec::new();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),

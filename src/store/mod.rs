@@ -50,6 +50,8 @@ pub trait Storage: Send + Sync {
     fn available_bytes(&self) -> Option<u64>;
     /// When the store received an object, by its own clock, which no client sets.
     fn received(&self, place: &Place) -> Result<UnixNanos, StoreError>;
+    /// What the store's own clock says now.
+    fn time(&self) -> UnixNanos;
     /// The longest time after which a list surely shows what was created, and a removal is seen everywhere.
     fn staleness(&self) -> Duration;
     /// Files that were begun and never became objects.

@@ -4,6 +4,7 @@
 //! completes a folder writes its pages ([`folder`]). Sources fail file by file and are reported, the repository
 //! fails as a whole: the two kinds of error never meet.
 
+mod counted_on;
 mod folder;
 mod parent;
 mod pipeline;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 pub use report::{Finding, Report};
 pub use run::run;
 
+use crate::base::id::ObjectHash;
 use crate::repo::RepoError;
 use crate::source::SourceError;
 use crate::source::exclude::Excludes;
@@ -62,6 +64,12 @@ pub enum BackupError {
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] RepoError),
+    /// A prune deleted blobs that the snapshot refers to.
+    #[error("snapshot {} counted on blobs that a prune deleted meanwhile", snapshot.short())]
+    Overtaken {
+        /// The snapshot, which is not whole.
+        snapshot: ObjectHash,
+    },
     /// Nothing at all could be read.
     #[error(transparent)]
     Source(#[from] SourceError),

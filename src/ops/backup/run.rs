@@ -4,11 +4,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
+use super::counted_on::CountedOn;
 use super::folder::FolderJob;
 use super::pipeline::{self, Parent, Walker};
 use super::report::Finding;
 use super::worker::{Counts, Findings, Shared, SplitKeys};
 use super::{BackupError, Options, Report, stream, suspect};
+use crate::base::id::ObjectHash;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::{bytes, clock};
@@ -18,6 +20,7 @@ use crate::format::keyset::WriterKeys;
 use crate::format::snapshot::{Part, PartType, ScanKind, Snapshot, StoredProblem, Totals};
 use crate::index::Index;
 use crate::repo::blob_writer::BlobWriter;
+use crate::repo::ledger::Ledger;
 use crate::repo::packer::Packer;
 use crate::repo::packs::PackMap;
 use crate::repo::presence::Presence;
@@ -42,6 +45,8 @@ const CHECKPOINT_BYTES: u64 = 1 << 30;
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(900);
 /// Plaintext of the parent's pages that is kept in memory.
 const PARENT_CACHE_BYTES: usize = 24 << 20;
+/// How often a run begins again because of a prune.
+const ATTEMPTS_MAX: usize = 4;
 /// Problems that are stored with the snapshot.
 const STORED_PROBLEMS_MAX: usize = 100;
 
@@ -83,7 +88,7 @@ struct Walked<'a> {
     left_out: u64,
 }
 
-/// Backs up as `options` say.
+/// Backs up as `options` say; again when a prune deleted what the run counted on.
 pub fn run(
     repository: &Repository,
     index: &RwLock<Index>,
@@ -91,74 +96,131 @@ pub fn run(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Report, BackupError> {
-    let stopwatch = clock::stopwatch();
-    repository.need_config()?;
-    let unusable = deltas::sync(repository, index)?;
-    for (place, error) in &unusable {
-        progress.problem(&format!("{place}: {error}"));
-    }
-    let writer = Arc::new(match options.dry_run {
-        true => repository.writer_for_rehearsal(&options.host_name)?,
-        false => repository.writer_for(&options.host_name)?,
-    });
-    let parent = find_parent(repository, options, &writer)?;
-    let packs = PackMap::new(Arc::clone(&repository.keys));
-    let namer = BlobNamer::new(&writer.id_key, &writer.host);
-    let store = || Arc::clone(&repository.store);
-    let reader = BlobReader::new(store(), &packs, namer.clone(), writer.domain, index, PARENT_CACHE_BYTES);
-    let known = parent.as_ref().map(|info| Parent {
-        reader: &reader,
-        started: info.snapshot.started,
-        parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
-    });
-    let presence = Presence::new(repository, index, writer.domain, unusable.len())?;
-    if let packs @ 1.. = presence.absent_packs() {
-        progress.problem(&format!(
-            "{packs} packs are missing: what the source still has of them is stored again"
-        ));
-    }
-    let packer = Packer::new(store(), Arc::clone(&writer), repository.config.pack_bytes);
-    let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
-    let shared = Shared {
-        blobs: &blobs,
-        presence: &presence,
-        keys: split_keys(&writer),
-        accounts: Accounts::of_this_host(),
-        progress,
-        interrupt,
-        findings: Mutex::new(Findings::default()),
-        counts: Counts::default(),
-    };
-    let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
-    let run = Run {
-        options,
-        shared: &shared,
-        transaction: Mutex::new(Transaction::begin(repository, &writer, index, parent.as_ref())?),
-        milestones: Mutex::new(Milestones::new()),
-        cut: &cut,
-        started: clock::now() as i64,
-    };
-    let outcome = pipeline::run(&shared, options.workers, &|| run.tick(), |batches| {
-        let mut walker = Walker::new(&shared, &cut, known.as_ref(), batches);
-        let walked = run.walk(&mut walker)?;
-        Ok((walked, walker.finish()))
-    });
-    let ((walked, failed), leftovers) = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            run.keep_what_is_stored(&error);
-            return Err(error.into());
+    let mut replaces = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let ledger = Ledger::read(repository)?;
+        let attempt = Attempt { repository, index, options, ledger: &ledger, replaces, progress, interrupt };
+        let report = attempt.run()?;
+        let Some(hash) = report.snapshot else { return Ok(report) };
+        let counted_on = CountedOn { repository, index, ledger: &ledger };
+        if counted_on.still_stands(&hash, interrupt)? {
+            counted_on.settle(&options.job, &hash);
+            return Ok(report);
         }
-    };
-    let last = blobs.flush(leftovers.segments)?;
-    run.transaction.lock().expect("no holder panics").publish(&last)?;
-    if walked.parts.is_empty() {
-        return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
+        if options.stream.is_some() {
+            // A stream cannot be read twice.
+            return Err(BackupError::Overtaken { snapshot: hash });
+        }
+        progress.problem("a prune deleted blobs that this run counted on: backing up once more");
+        replaces = Some(hash);
     }
-    let mut report = run.commit(walked, parent.as_ref())?;
-    report.split = leftovers.split;
-    report.duration = stopwatch.elapsed();
-    Ok(report)
+    Err(BackupError::Overtaken { snapshot: replaces.expect("there was an attempt") })
+}
+
+/// One way through the source.
+struct Attempt<'a> {
+    repository: &'a Repository,
+    index: &'a RwLock<Index>,
+    options: &'a Options,
+    /// The records before it began.
+    ledger: &'a Ledger,
+    /// The attempt before, which lacks blobs now.
+    replaces: Option<ObjectHash>,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Attempt<'_> {
+    fn run(&self) -> Result<Report, BackupError> {
+        let Attempt { repository, index, options, progress, interrupt, .. } = *self;
+        let stopwatch = clock::stopwatch();
+        repository.need_config()?;
+        let unusable = deltas::sync(repository, index)?;
+        for (place, error) in &unusable {
+            progress.problem(&format!("{place}: {error}"));
+        }
+        let writer = Arc::new(match options.dry_run {
+            true => repository.writer_for_rehearsal(&options.host_name)?,
+            false => repository.writer_for(&options.host_name)?,
+        });
+        let parent = find_parent(repository, options, &writer)?;
+        let packs = PackMap::new(Arc::clone(&repository.keys));
+        let namer = BlobNamer::new(&writer.id_key, &writer.host);
+        let store = || Arc::clone(&repository.store);
+        let reader =
+            BlobReader::new(store(), &packs, namer.clone(), writer.domain, index, PARENT_CACHE_BYTES);
+        let known = parent.as_ref().map(|info| Parent {
+            reader: &reader,
+            started: info.snapshot.started,
+            parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
+        });
+        let presence = self.presence(&writer, parent.as_ref(), unusable.len())?;
+        if let packs @ 1.. = presence.lost_packs() {
+            progress.problem(&format!(
+                "{packs} packs are missing: what the source still has of them is stored again"
+            ));
+        }
+        let packer = Packer::new(store(), Arc::clone(&writer), repository.config.pack_bytes);
+        let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
+        let shared = Shared {
+            blobs: &blobs,
+            presence: &presence,
+            keys: split_keys(&writer),
+            accounts: Accounts::of_this_host(),
+            progress,
+            interrupt,
+            findings: Mutex::new(Findings::default()),
+            counts: Counts::default(),
+        };
+        let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
+        let run = Run {
+            options,
+            shared: &shared,
+            transaction: Mutex::new(Transaction::begin(repository, &writer, index, parent.as_ref())?),
+            milestones: Mutex::new(Milestones::new()),
+            cut: &cut,
+            started: clock::now() as i64,
+        };
+        let outcome = pipeline::run(&shared, options.workers, &|| run.tick(), |batches| {
+            let mut walker = Walker::new(&shared, &cut, known.as_ref(), batches);
+            let walked = run.walk(&mut walker)?;
+            Ok((walked, walker.finish()))
+        });
+        let ((walked, failed), leftovers) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                run.keep_what_is_stored(&error);
+                return Err(error.into());
+            }
+        };
+        let last = blobs.flush(leftovers.segments)?;
+        run.transaction.lock().expect("no holder panics").publish(&last)?;
+        if walked.parts.is_empty() {
+            return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
+        }
+        let mut report = run.commit(walked, parent.as_ref(), self.replaces)?;
+        report.split = leftovers.split;
+        report.duration = stopwatch.elapsed();
+        Ok(report)
+    }
+
+    /// What this run may lean on. What the parent refers to is looked at closely unless its own run saw to it
+    /// that no prune had deleted any of it.
+    fn presence(
+        &self,
+        writer: &WriterKeys,
+        parent: Option<&SnapshotInfo>,
+        unusable_deltas: usize,
+    ) -> Result<Presence<'_>, RepoError> {
+        let shunned = self.ledger.shunned();
+        let mut presence =
+            Presence::new(self.repository, self.index, writer.domain, &shunned, unusable_deltas)?;
+        let counted_on = CountedOn { repository: self.repository, index: self.index, ledger: self.ledger };
+        if let Some(parent) = parent {
+            presence.doubtful |= !counted_on.is_settled(&self.options.job, &parent.hash)?;
+        }
+        Ok(presence)
+    }
 }
 
 fn nothing() -> SourceError {
@@ -266,7 +328,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn commit(self, walked: Walked<'a>, parent: Option<&SnapshotInfo>) -> Result<Report, BackupError> {
+    fn commit(
+        self,
+        walked: Walked<'a>,
+        parent: Option<&SnapshotInfo>,
+        replaces: Option<ObjectHash>,
+    ) -> Result<Report, BackupError> {
         let mut totals = Totals::default();
         let mut parts = Vec::new();
         for (path, part_type, job) in walked.parts {
@@ -296,7 +363,7 @@ impl<'a> Run<'a> {
             tags: self.options.tags.clone(),
             scan: if parent.is_some() { ScanKind::Stat } else { ScanKind::Full },
             suspect: suspect.clone(),
-            replaces: None,
+            replaces,
             problem_count: findings.count,
             problems: stored
                 .map(|finding| StoredProblem { path: finding.path.clone(), text: finding.text.clone() })

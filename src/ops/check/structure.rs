@@ -96,7 +96,7 @@ impl Check<'_> {
 
     /// Does another pack hold everything that this lost one held?
     fn is_replaced(&self, pack: &NamedPack) -> Result<bool, RepoError> {
-        let presence = Presence::new(self.repository, self.index, pack.domain, 0)?;
+        let presence = Presence::new(self.repository, self.index, pack.domain, &HashSet::new(), 0)?;
         for id in &pack.contents.ids {
             if !presence.holds(id)? {
                 return Ok(false);

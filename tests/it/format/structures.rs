@@ -165,7 +165,6 @@ fn record_types_are_as_written() {
         },
         Record::Rewrite {
             verb: String::new(),
-            what: Vec::new(),
             replaced: vec![Replacement { old: name, new: None, received: 0 }],
         },
         Record::Condemn { packs: vec![zero] },

@@ -1,0 +1,84 @@
+//! After the snapshot: did a prune delete anything that it refers to?
+//!
+//! Section "Prune" of `repo-format.md` says why it is enough to look at the dooms once, after the snapshot is there.
+
+use std::collections::HashSet;
+use std::sync::{Arc, RwLock};
+
+use crate::base::id::ObjectHash;
+use crate::base::interrupt::Interrupt;
+use crate::index::Index;
+use crate::repo::ledger::Ledger;
+use crate::repo::packs::PackMap;
+use crate::repo::presence::Presence;
+use crate::repo::reach::Reach;
+use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::{RepoError, Repository, deltas};
+
+/// What a run counted on when it began.
+pub struct CountedOn<'a> {
+    /// Where.
+    pub repository: &'a Repository,
+    /// The local index.
+    pub index: &'a RwLock<Index>,
+    /// The records before the run began.
+    pub ledger: &'a Ledger,
+}
+
+fn missing() -> RepoError {
+    RepoError::MissingBlob { id: Default::default() }
+}
+
+impl CountedOn<'_> {
+    /// Is everything that the snapshot refers to still there, whatever prunes have doomed since the run began?
+    pub fn still_stands(&self, hash: &ObjectHash, interrupt: &Interrupt) -> Result<bool, RepoError> {
+        let now = Ledger::read(self.repository)?;
+        if now.doomed.values().all(|doom| self.ledger.places.contains(doom)) {
+            return Ok(true);
+        }
+        deltas::sync(self.repository, self.index)?;
+        let listed = snapshots::list(self.repository)?;
+        let Some(info) = listed.snapshots.iter().find(|info| info.hash == *hash) else { return Ok(false) };
+        self.reaches_all(info, &now, interrupt)
+    }
+
+    fn reaches_all(
+        &self,
+        info: &SnapshotInfo,
+        now: &Ledger,
+        interrupt: &Interrupt,
+    ) -> Result<bool, RepoError> {
+        let doomed: HashSet<ObjectHash> = now.doomed.keys().copied().collect();
+        let presence = Presence::new(self.repository, self.index, info.domain, &doomed, 0)?;
+        let packs = PackMap::new(Arc::clone(&self.repository.keys));
+        let mut reach = Reach::new(self.repository, self.index, &packs, interrupt);
+        let walked = reach.snapshot(info, &mut |reached| match presence.holds(&reached.id)? {
+            true => Ok(()),
+            false => Err(missing()),
+        });
+        match walked {
+            Ok(()) => Ok(true),
+            Err(error) if error.source.ends_the_run() => Err(error.source),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Remembers that this snapshot was looked at. Should that fail, the next run looks closely: it costs time.
+    pub fn settle(&self, job: &str, hash: &ObjectHash) {
+        let index = self.index.read().expect("no holder panics");
+        let _ = index.set(&fact(job), &hash.0);
+    }
+
+    /// Did the run that made this snapshot get to the end? Without any doom nothing can be missing.
+    pub fn is_settled(&self, job: &str, hash: &ObjectHash) -> Result<bool, RepoError> {
+        if self.ledger.doomed.is_empty() {
+            return Ok(true);
+        }
+        let index = self.index.read().expect("no holder panics");
+        Ok(index.get(&fact(job))?.is_some_and(|known| known == hash.0))
+    }
+}
+
+fn fact(job: &str) -> String {
+    format!("settled {job}")
+}
