@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, restore::RestoreArgs,
-    snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs,
+    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -94,6 +94,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Look for damage in the repository
     Check(CheckArgs),
+    /// Give back the space that no snapshot needs
+    Prune(PruneArgs),
     /// List, add, remove and test what opens the repository
     Key(KeyArgs),
     /// Show or delete the local index

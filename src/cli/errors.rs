@@ -3,6 +3,7 @@
 use super::failure::{Failure, Kind};
 use crate::crypto::slot::SlotError;
 use crate::ops::backup::BackupError;
+use crate::ops::prune::PruneError;
 use crate::ops::restore::RestoreError;
 use crate::repo::RepoError;
 use crate::repo::extract::ExtractError;
@@ -80,6 +81,27 @@ impl From<BackupError> for Failure {
             BackupError::Overtaken { .. } => Failure::because(Kind::Incomplete, "", &error)
                 .hint("run the backup again; it stores them anew"),
             BackupError::Source(error) => Failure::from(error).hint("no snapshot was made"),
+        }
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Failure {
+        let because = |kind| Failure::because(kind, "", &error);
+        match error {
+            PruneError::Repository(error) => error.into(),
+            PruneError::Unreadable { .. } => because(Kind::Damaged)
+                .hint("'mailark check' tells what is damaged, 'mailark repair packs' and then 'snapshots' mend it"),
+            PruneError::MissingBlobs { .. } => because(Kind::Damaged)
+                .hint("'mailark repair index' finds what only the index lost, 'mailark repair packs' what packs lost")
+                .hint("'mailark repair snapshots' then gives up what is truly gone, and names it"),
+            PruneError::UnusableDeltas { .. } => {
+                because(Kind::Damaged).hint("'mailark repair index' makes them anew from the packs")
+            }
+            PruneError::OpenCheckpoints { .. } => because(Kind::Locked)
+                .hint("wait until they are through, or prune without --now")
+                .hint("if they were interrupted for good, --drop-checkpoints gives up what they stored"),
+            PruneError::AnotherPrune => because(Kind::Locked).hint("run it again"),
         }
     }
 }

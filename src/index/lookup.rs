@@ -228,6 +228,18 @@ impl Index {
         self.inquire(|connection, view| tables::read_packs(connection, &view.deltas))
     }
 
+    /// The packs that each delta names.
+    pub fn packs_by_delta(&self) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>> {
+        self.inquire(|connection, view| {
+            let mut packs = tables::read_packs(connection, &view.deltas)?.into_iter();
+            let of_delta = |delta: &tables::DeltaRow| {
+                let count = delta.packs().len();
+                (delta.hash, packs.by_ref().take(count).map(|(_, hash, _)| hash).collect())
+            };
+            Ok(view.deltas.iter().map(of_delta).collect())
+        })
+    }
+
     /// Blob locations; a blob in two packs counts twice.
     pub fn blob_count(&self) -> u64 {
         self.stats().location_count

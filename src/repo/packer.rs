@@ -120,6 +120,11 @@ impl Packer {
         Ok(std::mem::take(&mut locked(&self.finished)))
     }
 
+    /// Packs that are finished by now; waits for none.
+    pub fn take_finished_so_far(&self) -> Vec<FinishedPack> {
+        std::mem::take(&mut locked(&self.finished))
+    }
+
     /// Closes the open pack and gives every pack finished since the last call.
     pub fn flush(&self) -> Result<Vec<FinishedPack>, RepoError> {
         let open = locked(&self.open).take();

@@ -21,6 +21,13 @@ pub struct Blob {
     range: Range<usize>,
 }
 
+impl Blob {
+    /// The kind of its segment.
+    pub fn kind(&self) -> BlobKind {
+        self.segment.kind
+    }
+}
+
 impl AsRef<[u8]> for Blob {
     fn as_ref(&self) -> &[u8] {
         &self.segment.plain[self.range.clone()]
@@ -111,7 +118,7 @@ impl<'a> BlobReader<'a> {
         let locations = self.index.read().expect("no holder panics").lookup(&self.domain, id)?;
         let mut first_error = None;
         for location in locations {
-            match self.read_at(id, page, location) {
+            match self.read_at(id, Some(page), location) {
                 Ok(blob) => return Ok(blob),
                 // Another copy may be whole.
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -120,7 +127,8 @@ impl<'a> BlobReader<'a> {
         Err(first_error.unwrap_or(RepoError::MissingBlob { id: *id }))
     }
 
-    fn read_at(&self, id: &BlobId, page: bool, location: Location) -> Result<Blob, RepoError> {
+    /// Reads one copy of a blob; with `page`, it must be a page or must not.
+    pub fn read_at(&self, id: &BlobId, page: Option<bool>, location: Location) -> Result<Blob, RepoError> {
         let key = (location.pack, location.segment);
         let cached = self.cache.lock().expect("no holder panics").get(key);
         let segment = match cached {
@@ -136,7 +144,7 @@ impl<'a> BlobReader<'a> {
         let range = start.zip(segment.ends.get(position).copied()).map(|(s, e)| s as usize..e as usize);
         let range = range.ok_or(RepoError::MissingBlob { id: *id })?;
         if self.namer.name(segment.kind, &segment.plain[range.clone()]) != *id
-            || page != (segment.kind == BlobKind::Tree)
+            || page.is_some_and(|page| page != (segment.kind == BlobKind::Tree))
         {
             let pack = self.index.read().expect("no holder panics").pack(location.pack)?;
             let detail = format!("blob {id} is not what its id promises");

@@ -100,6 +100,14 @@ pub fn list(repository: &Repository) -> Result<Listed, RepoError> {
     Ok(listed)
 }
 
+/// Reads a snapshot that counts no longer; `None` for anything else that stands in its place.
+pub fn read_dropped(repository: &Repository, place: &Place) -> Result<Option<SnapshotInfo>, RepoError> {
+    match read(repository, &Ledger::read(repository)?, place)? {
+        Opened::Snapshot(info) => Ok(Some(*info)),
+        _ => Ok(None),
+    }
+}
+
 fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opened, RepoError> {
     let Place::Snapshot(host, sequence, hash) = *place else { return Ok(Opened::Foreign) };
     let Some(key) = repository.keys.snapshot_key(&host) else { return Ok(Opened::Foreign) };

@@ -10,6 +10,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod man;
+pub mod prune;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -52,6 +53,7 @@ pub fn run(
         }
         Command::Backup(args) => again_without_cache(&context()?, |context| backup::run(args, context)),
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
+        Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
         Command::Snapshots(args) => snapshots::run(args, &context()?),
         Command::Key(args) => key::run(args, &context()?),

@@ -1,0 +1,149 @@
+//! What is needed: by the snapshots and open checkpoints that count, and by nothing else.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use super::survey::{Survey, Terms};
+use super::verify::Verifier;
+use super::{Options, PruneError, Report};
+use crate::base::id::{DomainId, ObjectHash};
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::index::{IdSorter, Index, SortedIds};
+use crate::repo::packs::PackMap;
+use crate::repo::reach::Reach;
+use crate::repo::snapshots::{self, Listed, SnapshotInfo};
+use crate::repo::{RepoError, Repository, deltas};
+use crate::store::Folder;
+
+/// Everything that the snapshots of one moment need.
+pub struct Needs {
+    /// Blobs by domain.
+    pub ids: Vec<(DomainId, SortedIds)>,
+    /// Packs that open checkpoints name.
+    pub packs: HashSet<ObjectHash>,
+    /// Packs of the store and their sizes.
+    pub stored: HashMap<ObjectHash, u64>,
+}
+
+/// Looks at the repository, and remembers what it has verified.
+pub struct Judge<'a> {
+    /// Where.
+    pub repository: &'a Repository,
+    /// The local index.
+    pub index: &'a RwLock<Index>,
+    /// How.
+    pub options: Options,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// Raised to stop.
+    pub interrupt: &'a Interrupt,
+    /// What was read.
+    pub verifier: Verifier<'a>,
+}
+
+impl Judge<'_> {
+    /// All snapshots and checkpoints, if each of them can be read.
+    ///
+    /// What is refused was never one of ours: it does not count, and must not stop anybody.
+    pub fn list(&self) -> Result<Listed, PruneError> {
+        let mut listed = snapshots::list(self.repository)?;
+        for (place, error) in std::mem::take(&mut listed.unusable) {
+            match error {
+                RepoError::Refused { .. } => self.progress.problem(&format!("{error}; it does not count")),
+                source => return Err(PruneError::Unreadable { place: place.to_string(), source }),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Brings the index into step; packs of a delta that cannot be used would look like rubbish.
+    pub fn sync(&self) -> Result<(), PruneError> {
+        let unusable = deltas::sync(self.repository, self.index)?;
+        // A delta that nobody of ours signed says nothing that must be heard.
+        let unusable = unusable.iter().filter(|(_, error)| !matches!(error, RepoError::Refused { .. }));
+        let count = unusable.inspect(|(_, error)| self.progress.problem(&error.to_string())).count();
+        if count > 0 { Err(PruneError::UnusableDeltas { count }) } else { Ok(()) }
+    }
+
+    /// Packs of the store and their sizes.
+    pub fn stored(&self) -> Result<HashMap<ObjectHash, u64>, PruneError> {
+        let stored = self.repository.store.list(Folder::Packs)?;
+        Ok(stored.into_iter().filter_map(|(place, size)| Some((*place.hash()?, size))).collect())
+    }
+
+    /// Goes through every snapshot that counts.
+    pub fn needs(&self, report: &mut Report) -> Result<Needs, PruneError> {
+        let listed = self.list()?;
+        self.sync()?;
+        // After the index: a pack that vanished since is no pack to count on.
+        let stored = self.stored()?;
+        let mut packs = HashSet::new();
+        let mut roots: Vec<SnapshotInfo> = listed.snapshots.clone();
+        report.open_checkpoints = 0;
+        if !self.options.drop_checkpoints {
+            for (_, checkpoint) in listed.open_checkpoints() {
+                report.open_checkpoints += 1;
+                packs.extend(&checkpoint.packs);
+                let parent = checkpoint.parent.filter(|hash| roots.iter().all(|info| info.hash != *hash));
+                let place =
+                    parent.and_then(|hash| listed.dropped.iter().find(|place| place.hash() == Some(&hash)));
+                roots.extend(
+                    place.map(|place| snapshots::read_dropped(self.repository, place)).transpose()?.flatten(),
+                );
+            }
+        }
+        report.snapshots = roots.len() as u64;
+        self.progress.counters().expect(roots.len() as u64, 0);
+        let ids = self.reach(&roots, report)?;
+        Ok(Needs { ids, packs, stored })
+    }
+
+    fn reach(
+        &self,
+        roots: &[SnapshotInfo],
+        report: &mut Report,
+    ) -> Result<Vec<(DomainId, SortedIds)>, PruneError> {
+        let opened = PackMap::new(Arc::clone(&self.repository.keys));
+        let mut reach = Reach::new(self.repository, self.index, &opened, self.interrupt);
+        let mut sorters: BTreeMap<DomainId, IdSorter> = BTreeMap::new();
+        // The newest first: its order of folders and arrivals is the one that is packed by.
+        for info in roots.iter().rev() {
+            reach.snapshot(info, &mut |reached| {
+                let sorter = sorters
+                    .entry(reached.domain)
+                    .or_insert_with(|| self.index.read().expect("no holder panics").sorter());
+                Ok(sorter.push(&reached.id, reached.order)?)
+            })?;
+            self.progress.counters().add(1, 0);
+        }
+        report.pages = reach.pages;
+        Ok(sorters.into_iter().map(|(domain, sorter)| (domain, sorter.finish())).collect())
+    }
+
+    /// Finds the copy that stays of every needed blob. `firmly`, each copy on which a deletion of a shunned pack
+    /// rests is read, and one that is bad is not counted on.
+    pub fn survey(
+        &mut self,
+        needs: &Needs,
+        shunned: &HashSet<ObjectHash>,
+        firmly: bool,
+    ) -> Result<Survey, PruneError> {
+        loop {
+            let bad = self.verifier.bad.clone();
+            let terms = Terms { stored: &needs.stored, shunned, bad: &bad };
+            let verifier = &mut self.verifier;
+            let mut rely = |relied| if firmly { verifier.want(relied) } else { Ok(()) };
+            let survey = Survey::take(self.index, &needs.ids, &terms, &mut rely)?;
+            self.verifier.settle()?;
+            // Each round finds a bad segment or is the last.
+            if self.verifier.bad.len() > bad.len() {
+                continue;
+            }
+            if survey.missing > 0 {
+                return Err(PruneError::MissingBlobs { count: survey.missing });
+            }
+            return Ok(survey);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! One prune: goes on with what was condemned, or condemns anew; deletes when the grace is over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::RwLock;
+use std::time::Duration;
+
+use super::judge::{Judge, Needs};
+use super::plan::{self, Plan};
+use super::verify::Verifier;
+use super::{Options, Packs, PruneError, Report, housekeeping, remove, repack};
+use crate::base::clock;
+use crate::base::id::ObjectHash;
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::format::record::Record;
+use crate::index::Index;
+use crate::repo::ledger::{Condemned, Ledger};
+use crate::repo::{RepoError, Repository, records};
+use crate::store::Place;
+
+/// A pack without a delta belongs to no run that is still on after this time,
+const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+/// or after this, when somebody says `--now`.
+const ORPHAN_AGE_NOW: Duration = Duration::from_secs(600);
+/// How long a wait goes on without looking whether somebody wants to stop.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Prunes as `options` say.
+pub fn run(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    options: Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report, PruneError> {
+    let stopwatch = clock::stopwatch();
+    repository.need_full("pruning")?;
+    repository.need_config()?;
+    let verifier = Verifier::new(repository, index, interrupt, options.workers);
+    let judge = Judge { repository, index, options, progress, interrupt, verifier };
+    let mut prune = Prune { judge, report: Report::default() };
+    prune.whole()?;
+    prune.report.bad_copies += prune.judge.verifier.bad.len() as u64;
+    prune.report.duration = stopwatch.elapsed();
+    Ok(prune.report)
+}
+
+struct Prune<'a> {
+    judge: Judge<'a>,
+    report: Report,
+}
+
+impl Prune<'_> {
+    fn whole(&mut self) -> Result<(), PruneError> {
+        let options = self.judge.options;
+        let ledger = self.ledger()?;
+        let open = self.judge.list()?.open_checkpoints().count();
+        if options.is_now() && open > 0 && !options.drop_checkpoints {
+            return Err(PruneError::OpenCheckpoints { count: open });
+        }
+        housekeeping::remove_temporary(&self.judge, &mut self.report)?;
+        housekeeping::drop_superseded(&self.judge, &ledger, &mut self.report)?;
+        let condemned: Vec<(ObjectHash, Condemned)> =
+            ledger.open_condemns().map(|(hash, condemned)| (*hash, condemned.clone())).collect();
+        match condemned.as_slice() {
+            [] => {}
+            [(hash, condemned)] => {
+                let due = self.wait_for(&condemned.place)?;
+                if !due.is_zero() {
+                    self.report.condemned = plan::amount(&condemned.packs, &self.judge.stored()?);
+                    self.report.wait = Some(due);
+                    return housekeeping::remove_dropped(&self.judge, &mut self.report);
+                }
+                if !options.dry_run {
+                    let (needs, needed) = self.needed()?;
+                    let still =
+                        |pack: &&ObjectHash| needs.stored.contains_key(pack) && !needed.contains(pack);
+                    let doom = condemned.packs.iter().filter(still).copied().collect();
+                    self.finish(*hash, &condemned.packs, doom)?;
+                }
+            }
+            // Two prunes began at the same moment and both died before they saw each other.
+            several => {
+                for (hash, condemned) in several {
+                    self.end(*hash, condemned.packs.clone())?;
+                }
+            }
+        }
+        self.begin()
+    }
+
+    fn ledger(&self) -> Result<Ledger, PruneError> {
+        let ledger = Ledger::read(self.judge.repository)?;
+        ledger.need_known()?;
+        Ok(ledger)
+    }
+
+    /// How long the grace of a condemn still is, by the store's own clock.
+    fn wait_for(&self, condemn: &Place) -> Result<Duration, PruneError> {
+        let store = self.judge.repository.store.as_ref();
+        let age = store.time().saturating_sub(store.received(condemn)?);
+        // A clock that was set back says nothing of the age; the grace then begins again, and only costs time.
+        let age = Duration::from_nanos(age.clamp(0, i64::MAX.into()) as u64);
+        Ok(self.judge.options.grace.saturating_sub(age))
+    }
+
+    /// Plans, packs anew, condemns; and without a grace goes on to the end.
+    fn begin(&mut self) -> Result<(), PruneError> {
+        let ledger = self.ledger()?;
+        let needs = self.judge.needs(&mut self.report)?;
+        let doomed: HashSet<ObjectHash> = ledger.doomed.keys().copied().collect();
+        let survey = self.judge.survey(&needs, &ledger.shunned(), false)?;
+        let (orphans, cut) = self.strays(&needs)?;
+        let repository = self.judge.repository;
+        let terms = plan::Terms {
+            needs: &needs,
+            doomed: &doomed,
+            orphans: &orphans,
+            cut: &cut,
+            max_unused: self.judge.options.max_unused,
+            pack_bytes: repository.config.pack_bytes,
+            room: repository.store.available_bytes(),
+        };
+        let mut plan = Plan::make(&survey, &terms, &mut self.report);
+        if self.judge.options.dry_run {
+            return housekeeping::remove_dropped(&self.judge, &mut self.report);
+        }
+        if !plan.moved.is_empty() {
+            let mut failed = HashSet::new();
+            self.report.repacked_into = repack::repack(&self.judge, &survey, &needs, &plan, &mut failed)?;
+            self.report.bad_copies += failed.len() as u64;
+            let failed = survey.packs.iter().filter(|pack| failed.contains(&pack.number));
+            failed.for_each(|pack| plan.emptied.retain(|hash| *hash != pack.hash));
+        }
+        let packs = plan.condemned();
+        self.report.condemned = plan::amount(&packs, &needs.stored);
+        // A snapshot that counts no longer goes only now: what it refers to was found above to be needed or not.
+        housekeeping::remove_dropped(&self.judge, &mut self.report)?;
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let condemn = records::write(repository, &Record::Condemn { packs: packs.clone() })?;
+        self.sleep(repository.store.staleness())?;
+        if self.ledger()?.open_condemns().count() > 1 {
+            self.end(condemn, packs)?;
+            return Err(PruneError::AnotherPrune);
+        }
+        if self.judge.options.is_now() {
+            // What was found a moment ago is as good as what would be found now.
+            return self.finish(condemn, &packs, packs.clone());
+        }
+        self.report.wait = Some(self.judge.options.grace);
+        Ok(())
+    }
+
+    /// Dooms, waits, looks again, deletes what is still not needed.
+    fn finish(&mut self, condemn: ObjectHash, packs: &[ObjectHash], doom: Packs) -> Result<(), PruneError> {
+        let repository = self.judge.repository;
+        if !doom.is_empty() {
+            records::write(repository, &Record::Doom { condemned: condemn, packs: doom })?;
+        }
+        // Every doom that is known now is older than the wait when the snapshots are listed again.
+        let doomed: HashSet<ObjectHash> = self.ledger()?.doomed.into_keys().collect();
+        self.sleep(repository.store.staleness() * 2)?;
+        let (needs, needed) = self.needed()?;
+        let mut deleted: Packs = doomed
+            .iter()
+            .filter(|pack| needs.stored.contains_key(pack) && !needed.contains(pack))
+            .copied()
+            .collect();
+        deleted.sort_unstable();
+        let gone: HashSet<ObjectHash> =
+            doomed.iter().filter(|pack| !needs.stored.contains_key(pack)).chain(&deleted).copied().collect();
+        remove::delete(&self.judge, &deleted, &gone, &mut self.report)?;
+        let spared: Packs = packs.iter().filter(|pack| needed.contains(pack)).copied().collect();
+        let done = plan::amount(&deleted, &needs.stored);
+        self.report.deleted.packs += done.packs;
+        self.report.deleted.bytes += done.bytes;
+        self.report.condemned = Default::default();
+        self.report.spared += spared.len() as u64;
+        self.end(condemn, spared)
+    }
+
+    /// Everything that snapshots need now, and the packs without which they would not have it.
+    fn needed(&mut self) -> Result<(Needs, HashSet<ObjectHash>), PruneError> {
+        let needs = self.judge.needs(&mut self.report)?;
+        // After the snapshots: a doom that is not known here was written after its prune saw them too.
+        let shunned = self.ledger()?.shunned();
+        let survey = self.judge.survey(&needs, &shunned, true)?;
+        let kept = survey.packs.iter().filter(|pack| pack.kept > 0).map(|pack| pack.hash);
+        let needed = kept.chain(needs.packs.iter().copied()).collect();
+        Ok((needs, needed))
+    }
+
+    fn end(&self, condemned: ObjectHash, spared: Packs) -> Result<(), PruneError> {
+        records::write(self.judge.repository, &Record::PruneEnded { condemned, spared })?;
+        Ok(())
+    }
+
+    /// Packs that no delta names (what a crash left, or a run that has not published them yet), the old ones; and
+    /// packs that have another size than their deltas say.
+    fn strays(&self, needs: &Needs) -> Result<(Packs, Packs), PruneError> {
+        let named = self.judge.index.read().expect("no holder panics").packs()?;
+        let named: HashMap<ObjectHash, u64> = named.into_iter().map(|(_, hash, size)| (hash, size)).collect();
+        let store = self.judge.repository.store.as_ref();
+        let age_min = if self.judge.options.is_now() { ORPHAN_AGE_NOW } else { ORPHAN_AGE };
+        let now = store.time();
+        let (mut orphans, mut cut) = (Packs::new(), Packs::new());
+        for (hash, size) in needs.stored.iter().filter(|(hash, _)| !needs.packs.contains(*hash)) {
+            match named.get(hash) {
+                Some(told) if told == size => {}
+                Some(_) => cut.push(*hash),
+                None => {
+                    let received = store.received(&Place::Pack(*hash));
+                    if received.is_ok_and(|received| now - received >= age_min.as_nanos() as i128) {
+                        orphans.push(*hash);
+                    }
+                }
+            }
+        }
+        Ok((orphans, cut))
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), PruneError> {
+        let begun = clock::stopwatch();
+        while begun.elapsed() < time {
+            self.judge.interrupt.check().map_err(RepoError::from)?;
+            std::thread::sleep(NAP.min(time));
+        }
+        Ok(())
+    }
+}
