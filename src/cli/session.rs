@@ -157,7 +157,9 @@ impl Session {
         })?;
         let namer = BlobNamer::new(&keys.id_key, &snapshot.host);
         let store = Arc::clone(&self.repository.store);
-        Ok(BlobReader::new(store, &self.packs, namer, snapshot.domain, &self.index, READ_CACHE_BYTES))
+        let reader =
+            BlobReader::new(store, &self.packs, namer, snapshot.domain, &self.index, READ_CACHE_BYTES);
+        Ok(reader.refreshing(Box::new(|| deltas::learn(&self.repository, &self.index))))
     }
 }
 

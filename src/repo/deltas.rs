@@ -124,6 +124,14 @@ pub fn sync(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<(Place
     Ok(unusable)
 }
 
+/// As [`sync`]; true when the index learned of deltas that it did not know.
+pub fn learn(repository: &Repository, index: &RwLock<Index>) -> Result<bool, RepoError> {
+    let known = || index.read().expect("no holder panics").deltas();
+    let before = known()?;
+    sync(repository, index)?;
+    Ok(!known()?.is_subset(&before))
+}
+
 /// The next free number in `index/<host>`.
 pub fn next_sequence(repository: &Repository, host: &HostId) -> Result<u64, RepoError> {
     let listed = repository.store.list(Folder::Deltas)?;

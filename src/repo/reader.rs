@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::RepoError;
@@ -11,7 +12,7 @@ use crate::compress;
 use crate::crypto::blob_id::BlobNamer;
 use crate::crypto::pack::FrameKind;
 use crate::format::content::BlobKind;
-use crate::index::{Index, Location};
+use crate::index::{Index, IndexError, Location};
 use crate::store::{Place, Storage};
 
 /// A blob inside a decompressed segment.
@@ -74,6 +75,15 @@ impl SegmentCache {
     }
 }
 
+/// Is it what a reader meets whose index is older than a prune?
+fn is_gone(error: &RepoError) -> bool {
+    match error {
+        RepoError::Store(error) => error.is_missing(),
+        RepoError::MissingBlob { .. } | RepoError::Index(IndexError::UnknownPack(_)) => true,
+        _ => false,
+    }
+}
+
 /// Reads the blobs of one domain; shared by all threads.
 pub struct BlobReader<'a> {
     store: Arc<dyn Storage>,
@@ -82,7 +92,16 @@ pub struct BlobReader<'a> {
     domain: DomainId,
     index: &'a RwLock<Index>,
     cache: Mutex<SegmentCache>,
+    refresh: Option<Refresh<'a>>,
+    /// Refreshes that may still bring nothing new before no more are tried.
+    refreshes_left: AtomicU32,
 }
+
+/// Brings the index into step with the store; true when it learned something.
+pub type Refresh<'a> = Box<dyn Fn() -> Result<bool, RepoError> + Send + Sync + 'a>;
+
+/// So often a reader looks in vain whether a prune has packed anew what is missing.
+const VAIN_REFRESHES_MAX: u32 = 8;
 
 impl<'a> BlobReader<'a> {
     /// A reader that keeps up to `cache_bytes` of plaintext.
@@ -95,7 +114,23 @@ impl<'a> BlobReader<'a> {
         cache_bytes: usize,
     ) -> BlobReader<'a> {
         let cache = SegmentCache { segments: HashMap::new(), bytes: 0, bytes_max: cache_bytes, clock: 0 };
-        BlobReader { store, packs, namer, domain, index, cache: Mutex::new(cache) }
+        let refreshes_left = AtomicU32::new(VAIN_REFRESHES_MAX);
+        BlobReader {
+            store,
+            packs,
+            namer,
+            domain,
+            index,
+            cache: Mutex::new(cache),
+            refresh: None,
+            refreshes_left,
+        }
+    }
+
+    /// The same reader, but where a pack is gone it looks whether a prune has packed its content anew.
+    #[must_use]
+    pub fn refreshing(self, refresh: Refresh<'a>) -> BlobReader<'a> {
+        BlobReader { refresh: Some(refresh), ..self }
     }
 
     /// Where a blob lies first; the order in which a restore reads.
@@ -115,6 +150,26 @@ impl<'a> BlobReader<'a> {
     }
 
     fn read(&self, id: &BlobId, page: bool) -> Result<Blob, RepoError> {
+        match self.read_any(id, page) {
+            Err(error) if is_gone(&error) && self.learns()? => self.read_any(id, page),
+            read => read,
+        }
+    }
+
+    /// Did the index learn of anything new?
+    fn learns(&self) -> Result<bool, RepoError> {
+        let Some(refresh) = &self.refresh else { return Ok(false) };
+        if self.refreshes_left.load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let learned = refresh()?;
+        if !learned {
+            self.refreshes_left.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(learned)
+    }
+
+    fn read_any(&self, id: &BlobId, page: bool) -> Result<Blob, RepoError> {
         let locations = self.index.read().expect("no holder panics").lookup(&self.domain, id)?;
         let mut first_error = None;
         for location in locations {

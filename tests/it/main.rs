@@ -18,6 +18,7 @@ mod hostile;
 mod layers;
 mod library;
 mod options;
+mod prune;
 mod restoring;
 mod roles;
 mod round_trip;
