@@ -6,29 +6,11 @@ use super::finding::{Finding, Kind, Subject};
 use super::{Check, chain};
 use crate::base::clock;
 use crate::base::id::{DomainId, HostId};
-use crate::format::keyset::Role;
+use crate::repo::RepoError;
 use crate::repo::ledger::Ledger;
 use crate::repo::records::{self, HostInfo};
 use crate::repo::snapshots::Listed;
-use crate::repo::{RepoError, Repository};
 use crate::store::Place;
-
-/// Types of the sealed records that drop snapshots.
-const DROPPING_TYPES: [u32; 2] = [2, 4];
-
-/// Are there records of dropped snapshots that our keys do not open?
-pub(super) fn has_sealed_drops(repository: &Repository, ledger: &Ledger) -> Result<bool, RepoError> {
-    if repository.role() == Role::Full {
-        return Ok(false);
-    }
-    for place in &ledger.places {
-        let read = records::read(repository, place)?;
-        if read.1.is_none() && DROPPING_TYPES.contains(&read.0.record_type) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
 
 /// How long ago something was, in words.
 pub(super) fn ago(seconds: i64) -> String {
@@ -91,7 +73,7 @@ impl Check<'_> {
         let mut open: Vec<&Place> = ledger.open_condemns().map(|(_, condemned)| &condemned.place).collect();
         open.sort();
         for place in open {
-            // By the store's clock, which no writer sets.
+            // When the store received it, which no writer sets.
             let age = (clock::now() - self.repository.store.received(place)?) / 1_000_000_000;
             let begun = ago(age as i64);
             let text = format!("a prune was begun {begun} and not ended; `mailark prune` goes on with it");

@@ -9,17 +9,10 @@ use crate::repo::snapshots::Listed;
 use crate::store::Place;
 
 /// Looks for what was removed from `snapshots/`.
-///
-/// With `sealed_drops` there are records of dropped snapshots that our key does not open: what is missing may be
-/// named there, so it is a remark.
-pub(super) fn judge(listed: &Listed, ledger: &Ledger, sealed_drops: bool) -> Vec<Finding> {
+pub(super) fn judge(listed: &Listed, ledger: &Ledger) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |object: String, text: String| {
-        let (kind, text) = match sealed_drops {
-            true => (Kind::Remark, format!("{text}; a full key can tell whether it was forgotten")),
-            false => (Kind::Gap, text),
-        };
-        findings.push(Finding::new(kind, Subject::History, object, text));
+        findings.push(Finding::new(Kind::Gap, Subject::History, object, text));
     };
     for (host, taken) in numbers(listed, ledger) {
         let name = listed.snapshots.iter().find(|info| info.host == host);
@@ -164,8 +157,8 @@ mod tests {
         Listed { snapshots, ..Listed::default() }
     }
 
-    fn texts(listed: &Listed, ledger: &Ledger, sealed: bool) -> Vec<(Kind, String)> {
-        judge(listed, ledger, sealed).into_iter().map(|found| (found.kind, found.text)).collect()
+    fn texts(listed: &Listed, ledger: &Ledger) -> Vec<(Kind, String)> {
+        judge(listed, ledger).into_iter().map(|found| (found.kind, found.text)).collect()
     }
 
     #[test]
@@ -173,8 +166,8 @@ mod tests {
         assert_eq!(gaps([1, 2, 3]), Vec::<String>::new());
         assert_eq!(gaps([3, 4, 7]), ["numbers 1 to 2 were removed", "numbers 5 to 6 were removed"]);
         assert_eq!(gaps([2]), ["number 1 was removed"]);
-        assert!(texts(&chain(&[]), &Ledger::default(), false).is_empty());
-        let found = texts(&chain(&[2, 3]), &Ledger::default(), false);
+        assert!(texts(&chain(&[]), &Ledger::default()).is_empty());
+        let found = texts(&chain(&[2, 3]), &Ledger::default());
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[0], (Kind::Gap, "numbers 2 to 3 were removed (host mx1)".to_owned()));
         assert!(found[1].1.starts_with("its predecessor 03030303"), "{found:?}");
@@ -186,22 +179,13 @@ mod tests {
         ledger.forgotten.insert(hash(1), name(1));
         let step = Replacement { old: name(3), new: Some(name(5)), received: 0 };
         ledger.replaced.insert(hash(3), step.clone());
-        assert!(texts(&chain(&[1, 3]), &ledger, false).is_empty());
-        assert_eq!(texts(&chain(&[1, 2, 3]), &ledger, false).len(), 1, "nothing explains number 2");
+        assert!(texts(&chain(&[1, 3]), &ledger).is_empty());
+        assert_eq!(texts(&chain(&[1, 2, 3]), &ledger).len(), 1, "nothing explains number 2");
         // The new one is gone as well: that no record explains.
-        let gone = texts(&chain(&[1, 3, 5]), &ledger, false);
+        let gone = texts(&chain(&[1, 3, 5]), &ledger);
         assert!(gone.len() == 1 && gone[0].1.contains("neither"), "{gone:?}");
         ledger.forgotten.insert(hash(5), name(5));
-        assert!(texts(&chain(&[1, 3, 5]), &ledger, false).is_empty());
-    }
-
-    #[test]
-    fn sealed_records_make_it_a_remark() {
-        let found = texts(&chain(&[2]), &Ledger::default(), true);
-        assert!(
-            found.iter().all(|(kind, text)| *kind == Kind::Remark && text.contains("a full key can tell"))
-        );
-        assert_eq!(found.len(), 2);
+        assert!(texts(&chain(&[1, 3, 5]), &ledger).is_empty());
     }
 
     #[test]
@@ -211,7 +195,7 @@ mod tests {
             let place = Place::Snapshot(HOST, sequence, hash(sequence));
             listed.unusable.push((place, RepoError::Unfaithful));
         }
-        let found = texts(&listed, &Ledger::default(), false);
+        let found = texts(&listed, &Ledger::default());
         assert!(found.is_empty(), "told as unusable, not twice: {found:?}");
     }
 }

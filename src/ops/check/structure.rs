@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::finding::{Finding, Kind, Subject};
-use super::{Check, administration, chain};
+use super::{Check, chain};
 use crate::base::id::{BlobId, DomainId, ObjectHash};
 use crate::index::{Index, PackNumber};
 use crate::repo::ledger::Ledger;
@@ -146,8 +146,7 @@ impl Check<'_> {
         self.report.foreign += listed.foreign as u64;
         // Records that came since may name what is gone since.
         let newer = Ledger::read(self.repository)?;
-        let sealed_drops = administration::has_sealed_drops(self.repository, &newer)?;
-        for finding in chain::judge(&listed, &newer, sealed_drops) {
+        for finding in chain::judge(&listed, &newer) {
             self.find(finding);
         }
         self.strangers(ledger, &listed);
