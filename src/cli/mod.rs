@@ -15,6 +15,7 @@ pub mod session;
 pub mod settings;
 pub mod signals;
 pub mod terminal;
+mod verified;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use crate::base::bytes;
 use crate::base::clock::UnixNanos;
 use crate::format::keyset::Role;
 use crate::format::slot::{SlotHeader, SlotKind};
+use crate::repo::ledger::PastResult;
 use crate::repo::snapshots::{self, Listed, SnapshotInfo};
 
 /// How bad something is.
@@ -58,6 +59,8 @@ pub struct Status {
     pub jobs: Vec<JobStatus>,
     /// Key slots.
     pub keys: KeyStatus,
+    /// The last check that left a record.
+    pub last_check: Option<PastResult>,
     /// What is not as it should be, the worst first.
     pub findings: Vec<(Level, String)>,
 }
@@ -140,14 +143,29 @@ impl Status {
     }
 }
 
+impl Status {
+    /// The last check decides, whatever earlier ones said.
+    fn judge_check(&mut self, results: &[PastResult]) {
+        self.last_check = results.iter().rfind(|result| result.verb == "check").cloned();
+        if let Some(PastResult { ok: false, text, .. }) = &self.last_check {
+            let text = bytes::display(text.as_bytes());
+            let text =
+                format!("the last check found damage: {text} (mailark check --read-data says what to do)");
+            self.find(Level::Warning, text);
+        }
+    }
+}
+
 /// Judges what was found.
 ///
-/// `lost` are the texts about snapshots that this client saw before and that are gone.
+/// `lost` are the texts about snapshots that this client saw before and that are gone; `results` those of earlier
+/// runs, oldest first.
 pub fn judge<'a>(
     listed: &Listed,
     wanted: &dyn Fn(&SnapshotInfo) -> bool,
     slots: impl Iterator<Item = Option<&'a SlotHeader>>,
     lost: &[String],
+    results: &[PastResult],
     (now, limits): (UnixNanos, Limits),
 ) -> Status {
     let mut status = Status::default();
@@ -159,6 +177,7 @@ pub fn judge<'a>(
     }
     status.judge_jobs(listed, wanted, now, limits);
     status.judge_keys(slots);
+    status.judge_check(results);
     status.findings.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     status
 }
@@ -223,7 +242,7 @@ mod tests {
             slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Full),
             slot(SlotKind::Recovery { salt: [0; 32] }, Role::Full),
         ];
-        judge(&listed, &|_| true, slots.iter().map(Some), &[], (now.into(), LIMITS))
+        judge(&listed, &|_| true, slots.iter().map(Some), &[], &[], (now.into(), LIMITS))
     }
 
     #[test]
@@ -259,11 +278,29 @@ mod tests {
         let only = slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Full);
         let writer = slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Writer);
         let listed = Listed { snapshots: vec![snapshot(1, 1, 0)], ..Listed::default() };
-        let judge =
-            |slots: Vec<Option<&SlotHeader>>| judge(&listed, &|_| true, slots.into_iter(), &[], (0, LIMITS));
+        let judge = |slots: Vec<Option<&SlotHeader>>| {
+            judge(&listed, &|_| true, slots.into_iter(), &[], &[], (0, LIMITS))
+        };
         let status = judge(vec![Some(&only), Some(&writer)]);
         assert_eq!(status.keys, KeyStatus { full: 1, writer: 1, recovery: 0, unusable: 0 });
         assert_eq!(status.level(), Level::Warning);
         assert_eq!(judge(vec![Some(&only), Some(&only), None]).level(), Level::Critical);
+    }
+
+    #[test]
+    fn the_last_check_is_told_and_its_damage_is_a_warning() {
+        let result = |verb: &str, ok| PastResult { verb: verb.to_owned(), ok, text: "x".to_owned(), at: 0 };
+        let slots = [
+            slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Full),
+            slot(SlotKind::Recovery { salt: [0; 32] }, Role::Full),
+        ];
+        let listed = Listed { snapshots: vec![snapshot(1, 1, 0)], ..Listed::default() };
+        let judge = |results: &[PastResult]| {
+            judge(&listed, &|_| true, slots.iter().map(Some), &[], results, (0, LIMITS))
+        };
+        assert_eq!(judge(&[]).last_check, None);
+        assert_eq!(judge(&[result("check", true), result("check", false)]).level(), Level::Warning);
+        let status = judge(&[result("check", false), result("check", true), result("mirror", false)]);
+        assert_eq!((status.level(), status.last_check), (Level::Ok, Some(result("check", true))));
     }
 }

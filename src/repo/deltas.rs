@@ -41,6 +41,7 @@ pub fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Resul
     let Some(key) = repository.keys.domain(&domain) else { return Ok(None) };
     let list = PackList::decode(object.clear()).map_err(|error| damaged(error.to_string()))?;
     let opened = object.open(&id, Some(&key.delta_key))?;
+    records::need_domain(hosts, &host, &domain, place)?;
     let contents =
         delta::decode(&opened.secret, list.packs.len()).map_err(|error| damaged(error.to_string()))?;
     let packs = list.packs.into_iter().zip(contents).map(|((hash, size), contents)| (hash, size, contents));

@@ -91,6 +91,27 @@ pub fn hosts(repository: &Repository) -> Result<Vec<HostInfo>, RepoError> {
     Ok(Ledger::read(repository)?.hosts)
 }
 
+/// What the last record says that registers this host.
+pub fn registered<'h>(hosts: &'h [HostInfo], host: &HostId) -> Option<&'h HostInfo> {
+    hosts.iter().rev().find(|known| known.host == *host)
+}
+
+/// Refuses an object whose domain is not the one that its host was registered with.
+pub fn need_domain(
+    hosts: &[HostInfo],
+    host: &HostId,
+    domain: &DomainId,
+    place: &Place,
+) -> Result<(), RepoError> {
+    match registered(hosts, host) {
+        Some(known) if known.domain != *domain => Err(RepoError::Refused {
+            object: place.to_string(),
+            why: "it claims another host's dedup domain",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Registers a new host; without a `domain` it joins that of the full keys.
 pub fn register_host(
     repository: &Repository,

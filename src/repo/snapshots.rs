@@ -14,6 +14,9 @@ use crate::format::record::SnapshotName;
 use crate::format::snapshot::{Checkpoint, Snapshot};
 use crate::store::{Folder, Place};
 
+/// Why a snapshot is refused that a host wrote after its revocation.
+pub const WHY_REVOKED: &str = "its host was revoked before";
+
 /// A verified snapshot and where it stands.
 #[derive(Debug, Clone)]
 pub struct SnapshotInfo {
@@ -117,7 +120,7 @@ fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opene
     let object = SignedObject::read(repository.store.as_ref(), place, &expected, &id, verifier)?;
     let revoked = hosts.iter().filter(|known| known.host == host).find_map(|known| known.revoked);
     if revoked.is_some_and(|last| sequence > last) {
-        return Err(RepoError::Refused { object: place.to_string(), why: "its host was revoked before" });
+        return Err(RepoError::Refused { object: place.to_string(), why: WHY_REVOKED });
     }
     let opened = object.open(&id, Some(&key))?;
     let damaged = |error: crate::format::codec::FormatError| RepoError::Damaged {
@@ -129,16 +132,11 @@ fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opene
     }
     let mut snapshot = Snapshot::decode(&opened.secret).map_err(damaged)?;
     // The repository says what a host is called: a writer that calls itself otherwise must not pass for another.
-    if let Some(known) = hosts.iter().find(|known| known.host == host) {
+    if let Some(known) = records::registered(hosts, &host) {
         snapshot.host_name.clone_from(&known.name);
     }
     let domain = opened.header.domain;
-    if hosts.iter().any(|known| known.host == host && known.domain != domain) {
-        return Err(RepoError::Refused {
-            object: place.to_string(),
-            why: "it claims another host's dedup domain",
-        });
-    }
+    records::need_domain(hosts, &host, &domain, place)?;
     let (position, received) = match ledger.stands_for(&hash) {
         Some((position, received)) => (position, received.into()),
         None => (sequence, repository.store.received(place)?),

@@ -5,28 +5,43 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::base::bytes;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{complain, count, duration, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
-use crate::ops::check::{self, Finding, Options, ReadData, Report};
+use crate::cli::verified::VerifiedFile;
+use crate::format::keyset::Role;
+use crate::format::record::Record;
+use crate::ops::check::{self, Finding, Kind, Options, ReadData, Report, Subject, Verdict};
+use crate::repo::ledger::Ledger;
+use crate::repo::{RepoError, Repository, records};
+use crate::store::StoreErrorKind;
 
 /// Look for damage in the repository: every snapshot, page and index; with --read-data every stored byte.
+///
+/// Ends with one paragraph: whether mail is lost, what is wrong, and what to do in which order. This machine remembers
+/// which packs it read when, so that repeated runs with `--read-data-subset 5%` read everything in turn. A check that
+/// read content or found something is recorded in the repository, where `status` finds it.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Read and verify all stored content too
     #[arg(long, conflicts_with = "read_data_subset")]
     pub read_data: bool,
-    /// Read and verify a share of the content: `5%` at random, or the n-th of t equal shares
+    /// Read and verify a share of the content: `5%` of it, what was read longest ago first, or the n-th of t equal
+    /// shares
     #[arg(long, value_name = "5%|n/t")]
     pub read_data_subset: Option<Subset>,
+    /// Leave no record of the result in the repository
+    #[arg(long)]
+    pub no_record: bool,
 }
 
 /// A share of all packs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Subset {
-    /// This part of all packs, chosen at random; more than 0, at most 100.
+    /// This part of all bytes, in the packs that were read longest ago; more than 0, at most 100.
     Percent(f64),
     /// The share `part` of `of`, counted from 1, so that `of` runs read everything once.
     Share {
@@ -56,6 +71,7 @@ impl FromStr for Subset {
 /// Checks the repository.
 pub fn run(args: &CheckArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let session = Session::open(context)?;
+    let repository = &session.repository;
     let read_data = match (args.read_data, args.read_data_subset) {
         (true, _) => ReadData::All,
         (false, Some(Subset::Percent(percent))) => ReadData::Percent(percent),
@@ -63,23 +79,82 @@ pub fn run(args: &CheckArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         (false, None) => ReadData::No,
     };
     let options = Options { read_data, workers: session::workers() };
+    let verified = VerifiedFile::new(&context.settings.state_dir, repository.id(), repository.role());
+    let mut memory = verified.load();
+    let before = memory.clone();
     let meter = Meter::start("check", context.output.manner());
-    let outcome = check::run(&session.repository, &session.index, options, &meter, context.interrupt);
+    let outcome = check::run(repository, &session.index, options, &mut memory, &meter, context.interrupt);
     meter.finish();
+    // A read-only home must not keep anybody from checking.
+    if memory != before
+        && let Err(error) = verified.save(&memory)
+    {
+        context.output.remark(&format!("what was read is not remembered: {error}"));
+    }
     let mut report = outcome?;
     // The session's own listing: it also moves on what this client remembers.
     for text in session.look()?.1 {
         complain(&format!("mailark: {text}\n"));
-        report.findings.push(Finding { object: "snapshots".to_owned(), text });
+        report.add(Finding::new(Kind::Gap, Subject::History, "snapshots", text));
     }
-    tell(&report, context)?;
+    let verdict = report.verdict();
+    let recorded = !args.no_record && record(repository, read_data, &report, &verdict)?;
+    tell(&report, &verdict, recorded, context)?;
     Ok(if report.findings.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-fn tell(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
+/// How the text of a result begins when no content was read.
+const NOT_READ: &str = "content not read; ";
+/// Longest text of a result, characters.
+const RESULT_CHARS: usize = 400;
+
+/// Leaves a record of the result where that is due and allowed; true when there is one.
+///
+/// Due is one of each check that read content or found something, and one that ends the warning of an earlier one
+/// which had read no more than this.
+fn record(
+    repository: &Repository,
+    read_data: ReadData,
+    report: &Report,
+    verdict: &Verdict,
+) -> Result<bool, Failure> {
+    // A writer signs no records, and nothing is written beside a damaged config.
+    if repository.role() == Role::Writer || repository.config_damage.is_some() {
+        return Ok(false);
+    }
+    let ok = report.findings.is_empty();
+    let looked_only = read_data == ReadData::No;
+    let ends_a_warning = || {
+        let results = Ledger::read(repository)?.results;
+        let last = results.into_iter().rfind(|result| result.verb == "check");
+        Ok::<_, Failure>(last.is_some_and(|last| !last.ok && last.text.starts_with(NOT_READ)))
+    };
+    if ok && looked_only && !ends_a_warning()? {
+        return Ok(false);
+    }
+    let scope = if looked_only { NOT_READ.to_owned() } else { format!("{}; ", report.content_text()) };
+    let result = match report.findings.first() {
+        None => "no damage found".to_owned(),
+        Some(first) => {
+            format!("{} ({}), the first: {}", findings(report.finding_count), verdict.word, first.object)
+        }
+    };
+    let text = format!("{scope}{result}").chars().take(RESULT_CHARS).collect();
+    match records::write(repository, &Record::Result { verb: "check".to_owned(), ok, text }) {
+        Ok(_) => Ok(true),
+        // A repository that this host may only read can be checked all the same.
+        Err(RepoError::Store(error)) if error.kind == StoreErrorKind::Denied => Ok(false),
+        Err(error) => {
+            complain(&format!("mailark: the result could not be recorded: {error}\n"));
+            Ok(false)
+        }
+    }
+}
+
+fn tell(report: &Report, verdict: &Verdict, recorded: bool, context: &Context<'_>) -> Result<(), Failure> {
     let out = context.output;
     if out.manner().json {
-        return out.json(&as_json(report));
+        return out.json(&as_json(report, verdict, recorded));
     }
     out.summary(&format!(
         "checked {} snapshots, {} pages, {} blobs, {} packs ({}) in {}",
@@ -90,44 +165,59 @@ fn tell(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
         size(report.pack_bytes),
         duration(report.duration)
     ))?;
-    match report.packs_read {
-        0 => out.summary("stored content was not read: --read-data does that")?,
-        packs => {
-            out.summary(&format!("read and verified {} packs ({})", count(packs), size(report.bytes_read)))?
+    if report.packs_read > 0 {
+        let packs = count(report.packs_read);
+        out.summary(&format!("read and verified {packs} packs ({})", size(report.bytes_read)))?;
+    }
+    for (number, text) in [
+        (report.orphan_packs, "packs of interrupted runs are not in use (harmless)"),
+        (report.replaced_packs, "lost packs were stored again since (harmless)"),
+        (report.pruned_packs, "packs that the index still names were pruned (harmless)"),
+        (
+            report.doomed_packs,
+            "packs that a prune doomed are still there; the next prune looks at them (harmless)",
+        ),
+        (report.foreign, "objects of other hosts could not be opened with this key"),
+    ] {
+        if number > 0 {
+            out.summary(&format!("{} {text}", count(number)))?;
         }
     }
-    if report.orphan_packs > 0 {
-        let packs = count(report.orphan_packs);
-        out.summary(&format!("{packs} packs of interrupted runs are not in use (harmless)"))?;
-    }
-    if report.replaced_packs > 0 {
-        let packs = count(report.replaced_packs);
-        out.summary(&format!("{packs} lost packs were stored again since (harmless)"))?;
-    }
-    if report.foreign > 0 {
-        out.summary(&format!(
-            "{} objects of other hosts could not be opened with this key",
-            count(report.foreign)
-        ))?;
+    for remark in &report.remarks {
+        out.summary(&displayed(&format!("remark: {}: {}", remark.object, remark.text)))?;
     }
     if report.findings.is_empty() {
-        return out.summary("no damage found");
+        return out.summary(&verdict.text);
     }
-    complain(&format!(
-        "mailark: {} findings. Everything that is not named above is whole and can be restored. What to do: make a \
-         copy of the repository; move damaged packs out of its packs/ folder; back up again: what the source still \
-         has is stored anew, and the next check names what is truly lost.\n",
-        count(report.findings.len() as u64)
-    ));
+    let shown = report.findings.len() as u64;
+    if report.finding_count > shown {
+        complain(&format!("mailark: and {} more\n", count(report.finding_count - shown)));
+    }
+    complain(&format!("mailark: {}. {}\n", findings(report.finding_count), verdict.text));
     Ok(())
 }
 
-fn as_json(report: &Report) -> Value {
-    let findings: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| json!({ "object": finding.object, "problem": finding.text }))
-        .collect();
+fn findings(number: u64) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} finding{plural}", count(number))
+}
+
+fn displayed(text: &str) -> String {
+    bytes::display(text.as_bytes())
+}
+
+fn as_json(report: &Report, verdict: &Verdict, recorded: bool) -> Value {
+    let list = |findings: &[Finding]| -> Vec<Value> {
+        let as_object = |found: &Finding| {
+            json!({
+                "kind": found.kind.name(),
+                "subject": found.subject.name(),
+                "object": found.object,
+                "problem": found.text,
+            })
+        };
+        findings.iter().map(as_object).collect()
+    };
     json!({
         "snapshots": report.snapshots,
         "pages": report.pages,
@@ -137,10 +227,21 @@ fn as_json(report: &Report) -> Value {
         "pack_bytes": report.pack_bytes,
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
+        "packs_never_read": report.coverage.never_read,
+        "oldest_read_seconds": report.coverage.oldest_s,
         "orphan_packs": report.orphan_packs,
         "replaced_packs": report.replaced_packs,
+        "pruned_packs": report.pruned_packs,
+        "doomed_packs": report.doomed_packs,
         "foreign": report.foreign,
-        "findings": findings,
+        "broken_snapshots": report.broken_snapshots,
+        "verdict": verdict.word,
+        "advice": verdict.text,
+        "commands": verdict.commands,
+        "finding_count": report.finding_count,
+        "findings": list(&report.findings),
+        "remarks": list(&report.remarks),
+        "recorded": recorded,
         "seconds": report.duration.as_secs_f64(),
     })
 }

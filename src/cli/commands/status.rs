@@ -10,8 +10,10 @@ use crate::cli::config_file::job_name;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Side, Table, age, count, local_time, rfc3339, size};
 use crate::cli::session::Session;
+use crate::cli::verified::VerifiedFile;
 use crate::format::keyset::Role;
 use crate::ops::status::{self, JobStatus, Level, Limits, Status};
+use crate::repo::ledger::Ledger;
 use crate::repo::snapshots::Filter;
 
 /// Say in one screen whether all is well: last backups, counts, free space, last check, keys.
@@ -43,6 +45,8 @@ struct Circumstances {
     foreign: usize,
     checkpoints: usize,
     now: UnixNanos,
+    /// When the pack was read that this host read longest ago, unix seconds.
+    oldest_read: Option<i64>,
 }
 
 /// Looks.
@@ -51,12 +55,14 @@ pub fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let repository = &session.repository;
     let (listed, lost) = session.look()?;
     let slots = repository.slots()?;
+    let results = Ledger::read(repository)?.results;
     let filter = Filter { host: args.host.clone(), job: args.job.clone(), ..Filter::default() };
     let hours = |number: u32| i64::from(number) * 3_600;
     let limits = Limits { warning_s: hours(args.warn_after), critical_s: hours(args.critical_after) };
     let now = clock::now();
     let signed = slots.iter().map(|(_, slot)| slot.as_ref().ok());
-    let status = status::judge(&listed, &|info| filter.fits(info), signed, &lost, (now, limits));
+    let status = status::judge(&listed, &|info| filter.fits(info), signed, &lost, &results, (now, limits));
+    let memory = VerifiedFile::new(&context.settings.state_dir, repository.id(), repository.role()).load();
     let around = Circumstances {
         repository: context.settings.repository.value.display().to_string(),
         id: repository.id().to_string(),
@@ -65,6 +71,7 @@ pub fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         foreign: listed.foreign,
         checkpoints: listed.checkpoints.len(),
         now,
+        oldest_read: memory.into_values().min(),
     };
     match context.output.manner().json {
         true => context.output.json(&as_json(&status, &around))?,
@@ -92,6 +99,21 @@ fn role_word(role: Role) -> &'static str {
     }
 }
 
+fn moment(seconds: i64) -> UnixNanos {
+    UnixNanos::from(seconds) * 1_000_000_000
+}
+
+fn last_check(status: &Status, around: &Circumstances) -> String {
+    match &status.last_check {
+        None if around.role == Role::Writer => "not for this key".to_owned(),
+        None => "never recorded".to_owned(),
+        Some(check) => {
+            let text = bytes::display(check.text.as_bytes());
+            format!("{} ({}): {text}", local_time(moment(check.at)), age(moment(check.at), around.now))
+        }
+    }
+}
+
 fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Result<(), Failure> {
     let out = context.output;
     // The first line is what a monitoring system shows.
@@ -111,7 +133,10 @@ fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Resul
     let writers = if keys.writer > 0 { format!(", {} writer", keys.writer) } else { String::new() };
     out.line(&format!("key slots   {} full ({recovery}){writers}", keys.full))?;
     out.line(&format!("free space  {}", around.free_bytes.map_or_else(|| "unknown".to_owned(), size)))?;
-    out.line("last check  never recorded")?;
+    out.line(&format!("last check  {}", last_check(status, around)))?;
+    if let Some(at) = around.oldest_read {
+        out.line(&format!("read back   the oldest content {}", age(moment(at), around.now)))?;
+    }
     if around.foreign > 0 {
         out.line(&format!(
             "not shown   {} snapshots of other hosts, which this key does not open",
@@ -178,13 +203,22 @@ fn as_json(status: &Status, around: &Circumstances) -> Value {
         .iter()
         .map(|(level, text)| json!({ "level": word(*level), "problem": text }))
         .collect();
+    let last_check = status.last_check.as_ref().map(|check| {
+        json!({
+            "time": rfc3339(moment(check.at)),
+            "age_seconds": ((around.now - moment(check.at)) / 1_000_000_000) as i64,
+            "ok": check.ok,
+            "text": check.text,
+        })
+    });
     json!({
         "level": word(status.level()),
         "repository": around.repository,
         "id": around.id,
         "role": role_word(around.role),
         "free_bytes": around.free_bytes,
-        "last_check": null,
+        "last_check": last_check,
+        "oldest_read": around.oldest_read.map(|at| rfc3339(moment(at))),
         "checkpoints": around.checkpoints,
         "foreign": around.foreign,
         "keys": {

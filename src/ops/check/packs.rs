@@ -1,113 +1,179 @@
 //! Reading packs: the file's hash, every frame, every blob's id.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Check;
+use super::choice::{self, Coverage, Memory};
+use super::finding::{Finding, Kind, Subject};
 use super::structure::NamedPack;
-use super::{Check, ReadData};
-use crate::base::id::{BlobId, ObjectHash};
-use crate::base::{entropy, limits};
+use crate::base::clock;
+use crate::base::id::{BlobId, DomainId, ObjectHash};
+use crate::base::limits;
 use crate::compress;
 use crate::crypto::blob_id::BlobNamer;
 use crate::crypto::pack::FrameKind;
 use crate::format::content::BlobKind;
+use crate::format::delta::PackContents;
 use crate::format::envelope::PackEnvelope;
 use crate::format::keyset::Role;
 use crate::format::pack::{MAGIC, SegmentTable, TRAILER_FRAME_BYTES, Trailer};
+use crate::repo::ledger::Ledger;
 use crate::repo::packs::OpenedPack;
-use crate::repo::{RepoError, Repository};
-use crate::store::Place;
+use crate::repo::{RepoError, Repository, deltas};
+use crate::store::{Place, StoreErrorKind};
 
-impl ReadData {
-    fn chooses(self, hash: &ObjectHash, dice: u64) -> bool {
-        let number = u64::from_be_bytes(*hash.0.first_chunk().expect("32 bytes hold 8"));
-        match self {
-            ReadData::No => false,
-            ReadData::All => true,
-            ReadData::Percent(percent) => {
-                // A new die each time, so that repeated partial checks reach every pack.
-                let thrown = blake3::keyed_hash(&dice_key(dice), &hash.0);
-                let thrown = u64::from_be_bytes(*thrown.as_bytes().first_chunk().expect("32 bytes hold 8"));
-                (thrown as f64) < percent / 100.0 * u64::MAX as f64
-            }
-            ReadData::Share { part, of } => number % of.max(1) == part.saturating_sub(1),
-        }
-    }
+/// A pack to be read, as one delta describes it.
+struct Claim {
+    hash: ObjectHash,
+    size: u64,
+    contents: PackContents,
+    domain: DomainId,
 }
 
-fn dice_key(dice: u64) -> [u8; 32] {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&dice.to_le_bytes());
-    key
+/// What became of the packs that were read.
+#[derive(Default)]
+struct Outcome {
+    /// When each was read and found whole by one claim at least.
+    whole: HashMap<ObjectHash, i64>,
+    wrong: Vec<(ObjectHash, Kind, String)>,
 }
 
 impl Check<'_> {
-    /// Reads the chosen packs.
-    pub(super) fn read_packs(&mut self, mut packs: Vec<NamedPack>) -> Result<(), RepoError> {
-        let dice = u64::from_le_bytes(entropy::random());
-        packs.retain(|pack| self.options.read_data.chooses(&pack.hash, dice));
-        self.progress.counters().expect(packs.len() as u64, packs.iter().map(|pack| pack.size).sum());
-        let next = AtomicUsize::new(0);
-        let found: Mutex<Vec<(ObjectHash, String)>> = Mutex::default();
-        let check = &*self;
-        std::thread::scope(|scope| {
-            for _ in 0..check.options.workers.max(1) {
-                scope.spawn(|| {
-                    while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if check.interrupt.is_raised() {
-                            return;
-                        }
-                        match read_pack(check.repository, pack) {
-                            Ok(()) => drop(check.bytes_read.fetch_add(pack.size, Ordering::Relaxed)),
-                            Err(text) => found.lock().expect("no holder panics").push((pack.hash, text)),
-                        }
-                        check.progress.counters().add(1, pack.size);
-                    }
-                });
+    /// Reads the chosen packs, and remembers those that are whole.
+    pub(super) fn read_packs(&mut self, packs: &[NamedPack], memory: &mut Memory) -> Result<(), RepoError> {
+        let sizes: HashMap<ObjectHash, u64> = packs.iter().map(|pack| (pack.hash, pack.size)).collect();
+        let chosen = choice::choose(self.options.read_data, &sizes, memory, self.now);
+        self.progress.counters().expect(chosen.len() as u64, chosen.iter().map(|pack| sizes[pack]).sum());
+        let outcome = Mutex::new(Outcome::default());
+        let fed = self.feed_readers(packs, &chosen, &outcome);
+        let Outcome { whole, mut wrong } = outcome.into_inner().expect("no holder panics");
+        // Also of a run that is interrupted: the next one goes on from there.
+        memory.extend(whole.iter().map(|(hash, at)| (*hash, *at)));
+        for (hash, ..) in &wrong {
+            memory.remove(hash);
+        }
+        memory.retain(|hash, _| sizes.contains_key(hash));
+        fed?;
+        self.report.coverage = Coverage::of(sizes.keys(), memory, clock::now_seconds());
+        self.report.packs_read = chosen.len() as u64;
+        self.report.bytes_read = whole.keys().map(|hash| sizes[hash]).sum();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let ledger = Ledger::read(self.repository)?;
+        wrong.sort_by(|one, other| (one.0, &one.2).cmp(&(other.0, &other.2)));
+        wrong.dedup();
+        for (hash, kind, text) in wrong {
+            // A prune deleted it since it was listed.
+            if kind == Kind::Lost && ledger.doomed.contains_key(&hash) {
+                self.report.pruned_packs += 1;
+                continue;
             }
-        });
-        self.interrupt.check()?;
-        self.report.packs_read = packs.len() as u64;
-        self.report.bytes_read = self.bytes_read.load(Ordering::Relaxed);
-        let mut found = found.into_inner().expect("no holder panics");
-        found.sort();
-        for (hash, text) in found {
-            self.find(Place::Pack(hash).to_string(), text);
+            self.find(Finding::new(kind, Subject::Pack, Place::Pack(hash).to_string(), text));
         }
         Ok(())
+    }
+
+    /// Opens the deltas of the chosen packs one after the other, so that few tables are in memory at once.
+    fn feed_readers(
+        &self,
+        packs: &[NamedPack],
+        chosen: &HashSet<ObjectHash>,
+        outcome: &Mutex<Outcome>,
+    ) -> Result<(), RepoError> {
+        let hosts = Ledger::read(self.repository)?.hosts;
+        let workers = self.options.workers.max(1);
+        let (sender, receiver) = crossbeam_channel::bounded::<Claim>(workers);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                let receiver = receiver.clone();
+                scope.spawn(move || receiver.iter().for_each(|claim| self.read_claim(&claim, outcome)));
+            }
+            drop(receiver);
+            let mut wanted: Vec<usize> =
+                packs.iter().filter(|pack| chosen.contains(&pack.hash)).map(|pack| pack.delta).collect();
+            wanted.dedup();
+            for number in wanted {
+                // What went wrong with a delta was told when it was read first.
+                let Ok(Some(delta)) = deltas::read(self.repository, &hosts, &self.deltas[number]) else {
+                    continue;
+                };
+                let of_delta = delta
+                    .packs
+                    .into_iter()
+                    .filter(|(hash, size, _)| chosen.contains(hash) && self.stored.get(hash) == Some(size));
+                for (hash, size, contents) in of_delta {
+                    self.interrupt.check()?;
+                    let claim = Claim { hash, size, contents, domain: delta.domain };
+                    sender.send(claim).expect("readers take claims until the sender is gone");
+                }
+            }
+            drop(sender);
+            Ok::<_, RepoError>(())
+        })?;
+        Ok(self.interrupt.check()?)
+    }
+
+    fn read_claim(&self, claim: &Claim, outcome: &Mutex<Outcome>) {
+        if self.interrupt.is_raised() {
+            return;
+        }
+        let read = read_pack(self.repository, claim);
+        self.progress.counters().add(1, claim.size);
+        let mut outcome = outcome.lock().expect("no holder panics");
+        match read {
+            Ok(()) => {
+                outcome.whole.insert(claim.hash, clock::now_seconds());
+            }
+            Err((kind, text)) => outcome.wrong.push((claim.hash, kind, text)),
+        }
     }
 }
 
 /// Verifies everything about one pack that our keys allow.
-fn read_pack(repository: &Repository, named: &NamedPack) -> Result<(), String> {
-    let place = Place::Pack(named.hash);
-    let bytes = repository.store.read(&place, limits::PACK_BYTES_MAX).map_err(|error| error.to_string())?;
-    if ObjectHash(*blake3::hash(&bytes).as_bytes()) != named.hash {
-        return Err("its bytes are not those that its name promises".to_owned());
+fn read_pack(repository: &Repository, claim: &Claim) -> Result<(), (Kind, String)> {
+    let place = Place::Pack(claim.hash);
+    let read = repository.store.read(&place, limits::PACK_BYTES_MAX);
+    let bytes = read.map_err(|error| {
+        let kind = match error.kind {
+            StoreErrorKind::Missing => Kind::Lost,
+            StoreErrorKind::Size => Kind::Damaged,
+            _ => Kind::Unread,
+        };
+        (kind, error.to_string())
+    })?;
+    if ObjectHash(*blake3::hash(&bytes).as_bytes()) != claim.hash {
+        return Err((Kind::Damaged, "its bytes are not those that its name promises".to_owned()));
     }
+    // It is what its writer made: what does not fit now is a false claim.
+    verify_pack(repository, claim, &bytes).map_err(|text| (Kind::Refused, text))
+}
+
+fn verify_pack(repository: &Repository, claim: &Claim, bytes: &[u8]) -> Result<(), String> {
     let head = MAGIC.len() + PackEnvelope::BYTES;
     let envelope = bytes.get(MAGIC.len()..head).filter(|_| bytes.starts_with(&MAGIC)).ok_or("is no pack")?;
-    if *envelope != named.contents.envelope {
+    if *envelope != claim.contents.envelope {
         return Err("its envelope is not the one that the index delta repeats".to_owned());
     }
-    let table = named.contents.table.clone();
-    let pack = match OpenedPack::open(&repository.keys, named.hash, envelope, table) {
+    let table = claim.contents.table.clone();
+    let pack = match OpenedPack::open(&repository.keys, claim.hash, envelope, table) {
         Ok(pack) => pack,
         // Another host's pack under a writer key: its name is all that can be verified.
         Err(_) if repository.role() == Role::Writer => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    let Some(keys) = repository.keys.domain(&named.domain) else { return Ok(()) };
+    let Some(keys) = repository.keys.domain(&claim.domain) else { return Ok(()) };
     let host = PackEnvelope::decode(envelope).map_err(|error| error.to_string())?.host;
     let namer = BlobNamer::new(&keys.id_key, &host);
-    let mut ids = named.contents.ids.iter();
+    let mut ids = claim.contents.ids.iter();
     for number in 0..pack.table.segments.len() {
         let expected: Vec<BlobId> =
             ids.by_ref().take(pack.table.segments[number].lengths.len()).copied().collect();
-        segment(&pack, number, &bytes, &namer, &expected)
+        segment(&pack, number, bytes, &namer, &expected)
             .map_err(|text| format!("segment {number}: {text}"))?;
     }
-    footer(&pack, &bytes)
+    footer(&pack, bytes)
 }
 
 fn segment(

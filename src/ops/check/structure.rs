@@ -1,104 +1,130 @@
-//! Keys, deltas, packs and snapshots: is each there, whole, and signed by whom it should be?
+//! Deltas, packs and snapshots: is each there, whole, and signed by whom it should be?
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use super::Check;
-use crate::base::id::ObjectHash;
-use crate::format::delta::PackContents;
-use crate::repo::presence::Presence;
-use crate::repo::snapshots::{self, Listed, SnapshotInfo};
-use crate::repo::{RepoError, deltas, records};
+use super::finding::{Finding, Kind, Subject};
+use super::{Check, chain};
+use crate::base::id::{BlobId, DomainId, ObjectHash};
+use crate::index::{Index, PackNumber};
+use crate::repo::ledger::Ledger;
+use crate::repo::snapshots::{self, WHY_REVOKED};
+use crate::repo::{RepoError, deltas};
 use crate::store::{Folder, Place};
 
-/// A pack as its delta describes it.
+/// A pack that is there with the size that a delta names.
 pub(super) struct NamedPack {
     pub(super) hash: ObjectHash,
     pub(super) size: u64,
-    pub(super) contents: PackContents,
-    pub(super) domain: crate::base::id::DomainId,
+    /// Which of the deltas.
+    pub(super) delta: usize,
+}
+
+/// A pack that is not there, or has another size.
+struct LostPack {
+    text: String,
+    kind: Kind,
+    /// Everything that it held is in another pack too.
+    replaced: bool,
+}
+
+/// Is a blob in a pack that is there?
+pub(super) fn holds(
+    index: &Index,
+    domain: &DomainId,
+    id: &BlobId,
+    absent: &HashSet<PackNumber>,
+) -> Result<bool, RepoError> {
+    // The plain question is mostly answered from memory.
+    if absent.is_empty() || !index.contains(domain, id)? {
+        return Ok(index.contains(domain, id)?);
+    }
+    Ok(index.lookup(domain, id)?.iter().any(|location| !absent.contains(&location.pack)))
 }
 
 impl Check<'_> {
-    /// Verifies key slots and records.
-    pub(super) fn keys(&mut self) -> Result<(), RepoError> {
-        if let Some(damage) = self.repository.config_damage.clone() {
-            self.find("config", damage);
-        }
-        for (id, slot) in self.repository.slots()? {
-            if let Err(error) = slot {
-                self.find(Place::KeySlot(id).to_string(), error.to_string());
-            }
-        }
-        let mut expected = 1;
-        for (place, _) in self.repository.store.list(Folder::Records)? {
-            if let Err(error) = records::read(self.repository, &place) {
-                self.find(place.to_string(), error.to_string());
-            }
-            // A removed record may have been a revocation.
-            if let Place::Record(sequence, _) = place {
-                if let Some(text) = missing_numbers(expected, sequence) {
-                    self.find("records", text);
-                }
-                expected = sequence + 1;
-            }
-        }
+    /// Brings the index into step with the deltas, and lists deltas and packs, in this order.
+    pub(super) fn synchronise(&mut self) -> Result<(), RepoError> {
+        deltas::sync(self.repository, self.index)?;
+        let store = &self.repository.store;
+        self.deltas = store.list(Folder::Deltas)?.into_iter().map(|(place, _)| place).collect();
+        let packs = store.list(Folder::Packs)?.into_iter();
+        self.stored = packs.filter_map(|(place, size)| place.hash().map(|hash| (*hash, size))).collect();
+        let known = self.index.read().expect("no holder panics").packs()?.into_iter();
+        self.absent = known
+            .filter(|(_, hash, size)| self.stored.get(hash) != Some(size))
+            .map(|(number, ..)| number)
+            .collect();
         Ok(())
     }
 
     /// Verifies all deltas and that each pack they name is there with its size.
-    pub(super) fn packs_of_deltas(&mut self) -> Result<Vec<NamedPack>, RepoError> {
-        let hosts = records::hosts(self.repository)?;
+    pub(super) fn packs_of_deltas(&mut self, ledger: &Ledger) -> Result<Vec<NamedPack>, RepoError> {
         // All claims are kept: one host's word about a pack must not hide another's.
         let mut packs: Vec<NamedPack> = Vec::new();
-        for (place, _) in self.repository.store.list(Folder::Deltas)? {
+        let mut lost: BTreeMap<ObjectHash, LostPack> = BTreeMap::new();
+        for number in 0..self.deltas.len() {
             self.interrupt.check()?;
+            let place = self.deltas[number];
             self.report.deltas += 1;
-            match deltas::read(self.repository, &hosts, &place) {
-                Ok(Some(delta)) => {
-                    packs.extend(delta.packs.into_iter().map(|(hash, size, contents)| NamedPack {
-                        hash,
-                        size,
-                        contents,
-                        domain: delta.domain,
-                    }));
+            let delta = match deltas::read(self.repository, &ledger.hosts, &place) {
+                Ok(Some(delta)) => delta,
+                Ok(None) => {
+                    self.report.foreign += 1;
+                    continue;
                 }
-                Ok(None) => self.report.foreign += 1,
-                Err(error) => self.find(place.to_string(), error.to_string()),
+                // Removed by a prune since it was listed.
+                Err(RepoError::Store(error)) if error.is_missing() => continue,
+                Err(error) => {
+                    self.find(Finding::at(&place, &error));
+                    continue;
+                }
+            };
+            for (hash, size, contents) in delta.packs {
+                let (kind, text) = match self.stored.get(&hash) {
+                    Some(stored) if *stored == size => {
+                        packs.push(NamedPack { hash, size, delta: number });
+                        continue;
+                    }
+                    Some(stored) => (Kind::Damaged, format!("has {stored} bytes instead of {size}")),
+                    None => (Kind::Lost, "is missing".to_owned()),
+                };
+                let replaced = self.all_held(&delta.domain, &contents.ids)?;
+                let of_others = lost.remove(&hash).is_none_or(|other| other.replaced);
+                lost.insert(hash, LostPack { text, kind, replaced: replaced && of_others });
             }
         }
-        let stored: HashMap<ObjectHash, u64> = self
-            .repository
-            .store
-            .list(Folder::Packs)?
-            .into_iter()
-            .filter_map(|(place, size)| place.hash().map(|hash| (*hash, size)))
-            .collect();
-        let named: HashSet<ObjectHash> = packs.iter().map(|pack| pack.hash).collect();
-        self.report.orphan_packs = stored.keys().filter(|hash| !named.contains(hash)).count() as u64;
-        packs.sort_by_key(|pack| pack.hash);
-        for pack in &packs {
-            self.report.packs += 1;
-            self.report.pack_bytes += pack.size;
-            let text = match stored.get(&pack.hash) {
-                None => "is missing".to_owned(),
-                Some(size) if *size != pack.size => format!("has {size} bytes instead of {}", pack.size),
-                Some(_) => continue,
-            };
-            if self.is_replaced(pack)? {
+        self.count(&packs, &lost);
+        for (hash, LostPack { text, kind, replaced }) in lost {
+            if kind == Kind::Lost && ledger.doomed.contains_key(&hash) {
+                // Whatever still needs it is told by its path.
+                self.report.pruned_packs += 1;
+            } else if replaced {
                 self.report.replaced_packs += 1;
             } else {
-                self.find(Place::Pack(pack.hash).to_string(), text);
+                self.find(Finding::new(kind, Subject::Pack, Place::Pack(hash).to_string(), text));
             }
         }
-        packs.retain(|pack| stored.get(&pack.hash) == Some(&pack.size));
+        // The place for `missing parity`: packs that are there, while the config wants parity, without an object of
+        // `Folder::Parity`.
         Ok(packs)
     }
 
-    /// Does another pack hold everything that this lost one held?
-    fn is_replaced(&self, pack: &NamedPack) -> Result<bool, RepoError> {
-        let presence = Presence::new(self.repository, self.index, pack.domain, &HashSet::new(), 0)?;
-        for id in &pack.contents.ids {
-            if !presence.holds(id)? {
+    fn count(&mut self, packs: &[NamedPack], lost: &BTreeMap<ObjectHash, LostPack>) {
+        let mut named: HashSet<ObjectHash> = lost.keys().copied().collect();
+        for pack in packs {
+            if named.insert(pack.hash) {
+                self.report.pack_bytes += pack.size;
+            }
+        }
+        self.report.packs = named.len() as u64;
+        self.report.orphan_packs = self.stored.keys().filter(|hash| !named.contains(hash)).count() as u64;
+    }
+
+    /// Do packs that are there hold all of these?
+    fn all_held(&self, domain: &DomainId, ids: &[BlobId]) -> Result<bool, RepoError> {
+        let index = self.index.read().expect("no holder panics");
+        for id in ids {
+            if !holds(&index, domain, id, &self.absent)? {
                 return Ok(false);
             }
         }
@@ -106,61 +132,25 @@ impl Check<'_> {
     }
 
     /// Verifies all snapshots, their chain, and everything they refer to.
-    pub(super) fn snapshots(&mut self) -> Result<(), RepoError> {
+    pub(super) fn snapshots(&mut self, ledger: &Ledger) -> Result<(), RepoError> {
         let listed = snapshots::list(self.repository)?;
         for (place, error) in &listed.unusable {
-            self.find(place.to_string(), error.to_string());
+            match error {
+                RepoError::Refused { why, .. } if *why == WHY_REVOKED => {
+                    let text = "its host was revoked before it was written: it is ignored";
+                    self.remark(Subject::Snapshot, place.to_string(), text);
+                }
+                _ => self.find(Finding::at(place, error)),
+            }
         }
         self.report.foreign += listed.foreign as u64;
-        self.chain(&listed);
+        // Records that came since may name what is gone since.
+        let newer = Ledger::read(self.repository)?;
+        for finding in chain::judge(&listed, &newer) {
+            self.find(finding);
+        }
+        self.strangers(ledger, &listed);
+        self.doomed(&newer);
         self.trees(&listed.snapshots)
-    }
-
-    /// Each host numbers its snapshots without a gap, and each names its predecessor.
-    fn chain(&mut self, listed: &Listed) {
-        let mut by_host: BTreeMap<_, Vec<&SnapshotInfo>> = BTreeMap::new();
-        for info in &listed.snapshots {
-            by_host.entry(info.host).or_default().push(info);
-        }
-        for (host, mut infos) in by_host {
-            infos.sort_by_key(|info| info.sequence);
-            let mut taken: Vec<u64> = infos.iter().map(|info| info.sequence).collect();
-            taken.extend(listed.checkpoints.iter().filter_map(|(place, _)| sequence_of(place, host)));
-            taken.extend(listed.unusable.iter().filter_map(|(place, _)| sequence_of(place, host)));
-            taken.sort_unstable();
-            taken.dedup();
-            let name = infos.last().map_or("", |info| info.snapshot.host_name.as_str());
-            let mut expected = 1;
-            for number in taken {
-                if let Some(text) = missing_numbers(expected, number) {
-                    self.find(format!("snapshots/{host}"), format!("{text} (host {name})"));
-                }
-                expected = number + 1;
-            }
-            for info in &infos {
-                if let Some(previous) = info.snapshot.previous
-                    && !infos.iter().any(|other| other.hash == previous && other.sequence < info.sequence)
-                {
-                    let text = format!("its predecessor {} is not there", previous.short());
-                    self.find(format!("snapshot {}", info.hash.short()), text);
-                }
-            }
-        }
-    }
-}
-
-/// Says which numbers are missing when `found` comes where `expected` should.
-fn missing_numbers(expected: u64, found: u64) -> Option<String> {
-    match found.checked_sub(expected)? {
-        0 => None,
-        1 => Some(format!("number {expected} was removed")),
-        _ => Some(format!("numbers {expected} to {} were removed", found - 1)),
-    }
-}
-
-fn sequence_of(place: &Place, host: crate::base::id::HostId) -> Option<u64> {
-    match place {
-        Place::Snapshot(of, sequence, _) if *of == host => Some(*sequence),
-        _ => None,
     }
 }

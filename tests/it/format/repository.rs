@@ -57,7 +57,10 @@ fn the_examples_are_a_repository() {
     let repository = Repository::open(Arc::new(LocalStore::new(&root)), &objects::secret()).unwrap();
     let index = RwLock::new(Index::open(&folder.path().join("cache"), &repository.id()).unwrap());
     let options = check::Options { read_data: ReadData::All, workers: 1 };
-    let report = check::run(&repository, &index, options, &Quiet::default(), &Interrupt::default()).unwrap();
+    let mut memory = check::Memory::new();
+    let report =
+        check::run(&repository, &index, options, &mut memory, &Quiet::default(), &Interrupt::default())
+            .unwrap();
     assert_eq!(report.findings, []);
     assert_eq!((report.snapshots, report.deltas, report.packs_read, report.orphan_packs), (1, 1, 1, 0));
     let hosts = records::hosts(&repository).unwrap();

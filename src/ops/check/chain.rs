@@ -1,0 +1,201 @@
+//! The chain: numbers of a host without a gap, each predecessor there, or a signed record that says where it went.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::finding::{Finding, Kind, Subject};
+use crate::base::id::{HostId, ObjectHash};
+use crate::repo::ledger::Ledger;
+use crate::repo::snapshots::Listed;
+use crate::store::Place;
+
+/// Looks for what was removed from `snapshots/`.
+pub(super) fn judge(listed: &Listed, ledger: &Ledger) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |object: String, text: String| {
+        findings.push(Finding::new(Kind::Gap, Subject::History, object, text));
+    };
+    for (host, taken) in numbers(listed, ledger) {
+        let name = listed.snapshots.iter().find(|info| info.host == host);
+        let name = name.map(|info| format!(" (host {})", info.snapshot.host_name)).unwrap_or_default();
+        for text in gaps(taken) {
+            find(format!("snapshots/{host}"), format!("{text}{name}"));
+        }
+    }
+    let there: HashMap<&ObjectHash, (HostId, u64)> =
+        listed.snapshots.iter().map(|info| (&info.hash, (info.host, info.sequence))).collect();
+    // What cannot be used, or is named as dropped, is told elsewhere or lawful.
+    let places = listed.unusable.iter().map(|(place, _)| place).chain(&listed.dropped);
+    let known: HashSet<&ObjectHash> =
+        places.filter_map(Place::hash).chain(ledger.explains().map(|name| &name.hash)).collect();
+    for info in &listed.snapshots {
+        let Some(previous) = &info.snapshot.previous else { continue };
+        let is_there = there
+            .get(previous)
+            .is_some_and(|(host, sequence)| *host == info.host && *sequence < info.sequence);
+        if !is_there && !known.contains(previous) {
+            let text = format!("its predecessor {} is not there", previous.short());
+            find(format!("snapshot {}", info.hash.short()), text);
+        }
+    }
+    findings.extend(unfinished(listed, ledger, &there));
+    findings
+}
+
+/// The numbers that are taken, or were lawfully, for each host that has written something.
+///
+/// A number that only the name of an unusable object claims fills a gap below what is proven, and opens none.
+fn numbers(listed: &Listed, ledger: &Ledger) -> BTreeMap<HostId, BTreeSet<u64>> {
+    let of_place = |place: &Place| match place {
+        Place::Snapshot(host, sequence, _) => Some((*host, *sequence)),
+        _ => None,
+    };
+    let checkpoints = listed.checkpoints.iter().filter_map(|(place, _)| of_place(place));
+    let proven = listed
+        .snapshots
+        .iter()
+        .map(|info| (info.host, info.sequence))
+        .chain(checkpoints)
+        .chain(ledger.explains().map(|name| (name.host, name.sequence)));
+    let mut taken: BTreeMap<HostId, BTreeSet<u64>> = BTreeMap::new();
+    for (host, sequence) in proven {
+        taken.entry(host).or_default().insert(sequence);
+    }
+    for (host, sequence) in listed.unusable.iter().filter_map(|(place, _)| of_place(place)) {
+        if let Some(proven) = taken.get_mut(&host)
+            && proven.last().is_some_and(|last| sequence < *last)
+        {
+            proven.insert(sequence);
+        }
+    }
+    taken
+}
+
+/// Says for each gap below the highest of some numbers which are missing; they begin at 1.
+pub(super) fn gaps(taken: impl IntoIterator<Item = u64>) -> Vec<String> {
+    let mut expected = 1;
+    let mut texts = Vec::new();
+    for number in taken {
+        match number.saturating_sub(expected) {
+            0 => {}
+            1 => texts.push(format!("number {expected} was removed")),
+            _ => texts.push(format!("numbers {expected} to {} were removed", number - 1)),
+        }
+        expected = number.saturating_add(1);
+    }
+    texts
+}
+
+/// A snapshot that was written anew must be there, or the one that it replaced.
+fn unfinished(listed: &Listed, ledger: &Ledger, there: &HashMap<&ObjectHash, (HostId, u64)>) -> Vec<Finding> {
+    let kept: HashSet<&ObjectHash> = listed
+        .dropped
+        .iter()
+        .chain(listed.unusable.iter().map(|(place, _)| place))
+        .filter_map(Place::hash)
+        .collect();
+    let is_known = |hash: &ObjectHash| {
+        there.contains_key(hash) || kept.contains(hash) || ledger.forgotten.contains_key(hash)
+    };
+    let lost = ledger.replaced.values().filter(|step| {
+        step.new.is_some_and(|new| !is_known(&new.hash) && !ledger.replaced.contains_key(&new.hash))
+            && !is_known(&step.old.hash)
+    });
+    let tell = |step: &crate::format::record::Replacement| {
+        let text = "it was written anew, and neither it nor the new one is there";
+        Finding::new(Kind::Gap, Subject::History, format!("snapshot {}", step.old.hash.short()), text)
+    };
+    let mut lost: Vec<Finding> = lost.map(tell).collect();
+    lost.sort_by(|one, other| one.object.cmp(&other.object));
+    lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::DomainId;
+    use crate::format::record::{Replacement, SnapshotName};
+    use crate::format::snapshot::{ScanKind, Snapshot};
+    use crate::repo::RepoError;
+    use crate::repo::snapshots::SnapshotInfo;
+
+    const HOST: HostId = HostId([1; 16]);
+
+    fn hash(number: u64) -> ObjectHash {
+        ObjectHash([number as u8; 32])
+    }
+
+    fn name(sequence: u64) -> SnapshotName {
+        SnapshotName { host: HOST, sequence, hash: hash(sequence) }
+    }
+
+    fn info(sequence: u64, previous: Option<u64>) -> SnapshotInfo {
+        let snapshot = Snapshot {
+            host_name: "mx1".to_owned(),
+            job: "mail".to_owned(),
+            previous: previous.map(hash),
+            previous_sequence: previous.unwrap_or(0),
+            started: 0,
+            ended: 0,
+            parts: Vec::new(),
+            tags: Vec::new(),
+            scan: ScanKind::Full,
+            suspect: None,
+            replaces: None,
+            problem_count: 0,
+            problems: Vec::new(),
+            vanished: 0,
+            program: String::new(),
+        };
+        let (host, domain, hash) = (HOST, DomainId::default(), hash(sequence));
+        SnapshotInfo { hash, host, domain, sequence, position: sequence, received: 0, snapshot }
+    }
+
+    /// Snapshots 1 to 5, each after the one before, without those in `missing`.
+    fn chain(missing: &[u64]) -> Listed {
+        let all = (1..=5).map(|number| info(number, number.checked_sub(1).filter(|before| *before > 0)));
+        let snapshots = all.filter(|info| !missing.contains(&info.sequence)).collect();
+        Listed { snapshots, ..Listed::default() }
+    }
+
+    fn texts(listed: &Listed, ledger: &Ledger) -> Vec<(Kind, String)> {
+        judge(listed, ledger).into_iter().map(|found| (found.kind, found.text)).collect()
+    }
+
+    #[test]
+    fn a_whole_chain_says_nothing_and_a_gap_names_its_numbers() {
+        assert_eq!(gaps([1, 2, 3]), Vec::<String>::new());
+        assert_eq!(gaps([3, 4, 7]), ["numbers 1 to 2 were removed", "numbers 5 to 6 were removed"]);
+        assert_eq!(gaps([2]), ["number 1 was removed"]);
+        assert!(texts(&chain(&[]), &Ledger::default()).is_empty());
+        let found = texts(&chain(&[2, 3]), &Ledger::default());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], (Kind::Gap, "numbers 2 to 3 were removed (host mx1)".to_owned()));
+        assert!(found[1].1.starts_with("its predecessor 03030303"), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_signed_record_names_is_no_gap() {
+        let mut ledger = Ledger::default();
+        ledger.forgotten.insert(hash(1), name(1));
+        let step = Replacement { old: name(3), new: Some(name(5)), received: 0 };
+        ledger.replaced.insert(hash(3), step.clone());
+        assert!(texts(&chain(&[1, 3]), &ledger).is_empty());
+        assert_eq!(texts(&chain(&[1, 2, 3]), &ledger).len(), 1, "nothing explains number 2");
+        // The new one is gone as well: that no record explains.
+        let gone = texts(&chain(&[1, 3, 5]), &ledger);
+        assert!(gone.len() == 1 && gone[0].1.contains("neither"), "{gone:?}");
+        ledger.forgotten.insert(hash(5), name(5));
+        assert!(texts(&chain(&[1, 3, 5]), &ledger).is_empty());
+    }
+
+    #[test]
+    fn a_name_alone_opens_no_gap_and_work_does_not_follow_its_number() {
+        let mut listed = chain(&[2]);
+        for sequence in [2, 900_000_000] {
+            let place = Place::Snapshot(HOST, sequence, hash(sequence));
+            listed.unusable.push((place, RepoError::Unfaithful));
+        }
+        let found = texts(&listed, &Ledger::default());
+        assert!(found.is_empty(), "told as unusable, not twice: {found:?}");
+    }
+}
