@@ -19,6 +19,7 @@ mod hostile;
 mod layers;
 mod library;
 mod options;
+mod protocol_model;
 mod prune;
 mod restoring;
 mod roles;
