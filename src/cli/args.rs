@@ -7,8 +7,9 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs,
-    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    dump::DumpArgs, forget::ForgetArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
+    man::ManArgs, prune::PruneArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs,
+    status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -94,6 +95,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Look for damage in the repository
     Check(CheckArgs),
+    /// Let snapshots go that no rule keeps
+    Forget(ForgetArgs),
+    /// Keep snapshots or users' mail from being forgotten
+    Hold(HoldArgs),
     /// Give back the space that no snapshot needs
     Prune(PruneArgs),
     /// List, add, remove and test what opens the repository

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::failure::{Failure, Kind};
+use super::retention::Retention;
 use super::settings::KeySource;
 
 /// Most bytes of a configuration file.
@@ -27,6 +28,8 @@ pub struct ConfigFile {
     pub key: Option<KeySource>,
     /// This host's name.
     pub host: Option<String>,
+    /// What is kept of jobs that do not say it themselves.
+    pub retention: Option<Retention>,
     /// The jobs, by name.
     pub jobs: BTreeMap<String, Job>,
 }
@@ -35,7 +38,8 @@ pub struct ConfigFile {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// Files and folders to save; absolute after reading.
+    /// Files and folders to save; absolute after reading. None for a job of another host that is only kept here.
+    #[serde(default)]
     pub paths: Vec<PathBuf>,
     /// Patterns of what is left out.
     #[serde(default)]
@@ -49,6 +53,8 @@ pub struct Job {
     /// The logical path recorded instead of the one path.
     #[serde(rename = "as")]
     pub logical_path: Option<PathBuf>,
+    /// What is kept of it.
+    pub retention: Option<Retention>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +64,7 @@ struct Written {
     key_file: Option<PathBuf>,
     password_command: Option<String>,
     host: Option<String>,
+    retention: Option<Retention>,
     #[serde(default)]
     jobs: BTreeMap<String, Job>,
 }
@@ -95,7 +102,10 @@ impl ConfigFile {
         let mut jobs = written.jobs;
         for (name, job) in &mut jobs {
             job_name(name).map_err(&wrong)?;
-            if job.paths.is_empty() {
+            if job.retention.as_ref().is_some_and(|retention| !retention.keeps_something()) {
+                return Err(wrong(format!("[jobs.{name}.retention] keeps nothing")));
+            }
+            if job.paths.is_empty() && job.retention.is_none() {
                 return Err(wrong(format!("job '{name}' has no paths")));
             }
             if job.logical_path.is_some() && job.paths.len() > 1 {
@@ -103,8 +113,12 @@ impl ConfigFile {
             }
             job.paths.iter_mut().for_each(|path| *path = folder.join(&*path));
         }
+        let retention = written.retention;
+        if retention.as_ref().is_some_and(|retention| !retention.keeps_something()) {
+            return Err(wrong("[retention] keeps nothing".to_owned()));
+        }
         let repository = written.repository.map(OsString::from);
-        Ok(ConfigFile { path: path.to_owned(), repository, key, host: written.host, jobs })
+        Ok(ConfigFile { path: path.to_owned(), repository, key, host: written.host, retention, jobs })
     }
 }
 
@@ -157,6 +171,11 @@ mod tests {
             ("key_file = \"a\"\npassword_command = \"b\"\n", "both set"),
             ("[jobs.mail]\npaths = []\n", "job 'mail' has no paths"),
             ("[jobs.mail]\npaths = [\"/a\", \"/b\"]\nas = \"/c\"\n", "exactly one path"),
+            ("retention = { dayly = 7 }\n", "unknown field `dayly`"),
+            ("retention = { daily = 0 }\n", "nonzero"),
+            ("retention = { within = \"soon\" }\n", "no length of time"),
+            ("retention = { hold_down = \"3d\" }\n", "[retention] keeps nothing"),
+            ("[jobs.mail]\npaths = [\"/a\"]\nretention = {}\n", "[jobs.mail.retention] keeps nothing"),
             ("[jobs.\"../x\"]\npaths = [\"/a\"]\n", "no name for a job"),
         ];
         for (text, expected) in cases {
@@ -165,6 +184,24 @@ mod tests {
             assert!(failure.message.contains(expected), "{text:?} gave {}", failure.message);
             assert!(!failure.message.contains('\n'), "{:?}", failure.message);
         }
+    }
+
+    #[test]
+    fn policies_are_global_or_a_jobs_own() {
+        let file = parse(
+            "retention = { daily = 7, weekly = 4, monthly = 12 }\n[jobs.mail.retention]\nlast = 3\n\
+             within = \"1y2m\"\ntags = [\"a,b\"]\nhold_down = \"0\"\n",
+        )
+        .unwrap();
+        let policy = file.retention.unwrap().policy(None);
+        assert_eq!(
+            (policy.daily, policy.weekly, policy.monthly, policy.last),
+            (Some(7), Some(4), Some(12), None)
+        );
+        assert_eq!(policy.hold_down.to_string(), "24h");
+        let own = file.jobs["mail"].retention.as_ref().unwrap().policy("7d".parse().ok());
+        assert_eq!((own.last, own.daily, own.hold_down.to_string()), (Some(3), None, "0".to_owned()));
+        assert_eq!(own.tags, [["a", "b"]]);
     }
 
     #[test]

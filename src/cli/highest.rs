@@ -23,6 +23,12 @@ struct Mark {
     host_name: String,
 }
 
+impl Mark {
+    fn is_in(&self, host: &HostId, stored: &[Place]) -> bool {
+        stored.contains(&Place::Snapshot(*host, self.sequence, self.hash))
+    }
+}
+
 /// A snapshot that was verified.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
@@ -79,10 +85,21 @@ impl HighestSeen {
         &self.path
     }
 
+    /// Is some newest snapshot gone? Then it matters what the records say about it.
+    pub fn misses_any(&self, stored: &[Place]) -> bool {
+        self.marks.iter().any(|(host, mark)| !mark.is_in(host, stored))
+    }
+
     /// A sentence for each host whose newest snapshot is gone; `stored` are all names in `snapshots/`.
-    pub fn lost(&self, stored: &[Place]) -> Vec<String> {
+    ///
+    /// What `dropped` says was forgotten or written anew is no loss. A key that cannot read those records gives none.
+    pub fn lost(&self, stored: &[Place], dropped: Option<&dyn Fn(&ObjectHash) -> bool>) -> Vec<String> {
         let is_gone = |(host, mark): &(&HostId, &Mark)| {
-            !stored.contains(&Place::Snapshot(**host, mark.sequence, mark.hash))
+            !mark.is_in(host, stored) && !dropped.is_some_and(|dropped| dropped(&mark.hash))
+        };
+        let or_else = match dropped {
+            Some(_) => "",
+            None => ", or it was forgotten: a full key can tell",
         };
         let tell = |(host, mark): (&HostId, &Mark)| {
             let name = if mark.host_name.is_empty() {
@@ -101,7 +118,7 @@ impl HighestSeen {
             };
             format!(
                 "snapshots were removed or the repository was rolled back: snapshot {} (number {}) of host {name} \
-                 was seen before, now {now}",
+                 was seen before, now {now}{or_else}",
                 mark.hash.short(),
                 mark.sequence
             )
@@ -110,13 +127,21 @@ impl HighestSeen {
     }
 
     /// Remembers snapshots that are newer than those seen before. A mark whose snapshot is gone stays, so that
-    /// nothing written afterwards hides the loss. True when something is new.
-    pub fn raise<'a>(&mut self, seen: impl IntoIterator<Item = Seen<'a>>, stored: &[Place]) -> bool {
+    /// nothing written afterwards hides the loss, unless it was `dropped` by a record. True when something is new.
+    pub fn raise<'a>(
+        &mut self,
+        seen: impl IntoIterator<Item = Seen<'a>>,
+        stored: &[Place],
+        dropped: &dyn Fn(&ObjectHash) -> bool,
+    ) -> bool {
         let mut raised = false;
         for Seen { host, sequence, hash, host_name } in seen {
             if let Some(known) = self.marks.get(&host) {
-                let known_is_there = stored.contains(&Place::Snapshot(host, known.sequence, known.hash));
-                if sequence <= known.sequence || !known_is_there {
+                let stays = match known.is_in(&host, stored) {
+                    true => sequence <= known.sequence,
+                    false => !dropped(&known.hash),
+                };
+                if stays {
                     continue;
                 }
             }
@@ -161,19 +186,38 @@ mod tests {
         let load = || HighestSeen::load(state.path(), RepositoryId([9; 16])).unwrap();
         let (first, second, third) = (snapshot(1), snapshot(2), snapshot(3));
         let both = [first, second];
+        let none = |_: &ObjectHash| false;
         let mut seen = load();
-        assert!(seen.raise(both, &places(&both)));
-        assert!(!seen.raise(both, &places(&both)));
+        assert!(seen.raise(both, &places(&both), &none));
+        assert!(!seen.raise(both, &places(&both), &none));
         seen.save().unwrap();
         assert_eq!(load().marks, seen.marks);
-        assert!(load().lost(&places(&both)).is_empty());
+        assert!(load().lost(&places(&both), Some(&none)).is_empty());
         let rolled_back = places(&both[..1]);
-        assert!(load().lost(&rolled_back)[0].contains("the newest is number 1"));
-        assert!(load().lost(&[])[0].contains("none is left"));
+        assert!(load().lost(&rolled_back, Some(&none))[0].contains("the newest is number 1"));
+        assert!(load().lost(&[], Some(&none))[0].contains("none is left"));
         let goes_on = [first, third];
         let mut seen = load();
-        assert!(!seen.raise(goes_on, &places(&goes_on)), "a loss is not forgotten");
-        assert!(seen.lost(&places(&goes_on))[0].contains("others have taken its place"));
+        assert!(!seen.raise(goes_on, &places(&goes_on), &none), "a loss is not forgotten");
+        assert!(seen.lost(&places(&goes_on), Some(&none))[0].contains("others have taken its place"));
+    }
+
+    #[test]
+    fn what_a_record_dropped_is_no_loss() {
+        let state = tempfile::tempdir().unwrap();
+        let mut seen = HighestSeen::load(state.path(), RepositoryId([9; 16])).unwrap();
+        let [first, second, third] = [snapshot(1), snapshot(2), snapshot(3)];
+        seen.raise([first, second], &places(&[first, second]), &|_| false);
+        let left = places(&[first]);
+        assert!(seen.misses_any(&left));
+        let dropped = |hash: &ObjectHash| *hash == second.hash;
+        assert!(seen.lost(&left, Some(&dropped)).is_empty());
+        assert!(seen.lost(&left, None)[0].contains("or it was forgotten: a full key can tell"));
+        // The memory goes on from what is left, and notices when that is gone in its turn.
+        assert!(seen.raise([first], &left, &dropped));
+        assert_eq!(seen.lost(&[], Some(&dropped)).len(), 1);
+        assert!(seen.raise([first, third], &places(&[first, third]), &dropped));
+        assert_eq!(seen.lost(&left, Some(&dropped)).len(), 1);
     }
 
     #[test]
@@ -183,6 +227,6 @@ mod tests {
         let folder = state.path().join(repository.to_string());
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("highest"), b"\xff\xfe\n\nzz 1 2\n").unwrap();
-        assert!(HighestSeen::load(state.path(), repository).unwrap().lost(&[]).is_empty());
+        assert!(HighestSeen::load(state.path(), repository).unwrap().lost(&[], None).is_empty());
     }
 }

@@ -9,6 +9,7 @@ mod highest;
 pub mod lock;
 pub mod output;
 pub mod progress;
+pub mod retention;
 pub mod secret;
 pub mod selection;
 pub mod session;

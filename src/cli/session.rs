@@ -15,6 +15,7 @@ use crate::base::id::ObjectHash;
 use crate::crypto::blob_id::BlobNamer;
 use crate::format::keyset::KeySet;
 use crate::index::Index;
+use crate::repo::ledger::Ledger;
 use crate::repo::packs::PackMap;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::{self, Filter, Listed, SnapshotInfo};
@@ -125,12 +126,20 @@ impl Session {
         // After the snapshots were read: one that came meanwhile does no harm.
         let stored: Vec<Place> =
             self.repository.store.list(Folder::Snapshots)?.into_iter().map(|(place, _)| place).collect();
-        let mut lost = memory.lost(&stored);
+        // Records tell why something is gone, to full keys alone; mostly nothing is, and none need be read.
+        let full = matches!(self.repository.keys.as_ref(), KeySet::Full(_));
+        let ledger = match full && memory.misses_any(&stored) {
+            true => Ledger::read(&self.repository)?,
+            false => Ledger::default(),
+        };
+        let dropped =
+            |hash: &ObjectHash| ledger.forgotten.contains_key(hash) || ledger.replaced.contains_key(hash);
+        let mut lost = memory.lost(&stored, if full { Some(&dropped) } else { None });
         if let Some(last) = lost.last_mut() {
             last.push_str(&format!(" (if that was on purpose, remove {})", memory.path().display()));
         }
         // A read-only home must not keep anybody from restoring; the signing key's file told of it already.
-        if memory.raise(seen, &stored) {
+        if memory.raise(seen, &stored, &dropped) {
             drop(memory.save());
         }
         Ok(lost)

@@ -10,6 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::args::Globals;
 use super::config_file::{ConfigFile, Job};
 use super::failure::{Failure, Kind};
+use super::retention::Retention;
 
 /// Where a setting came from, as a person would name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// This host's name, unless `--host` says another.
     pub host: Setting<String>,
+    /// What is kept of jobs that do not say it themselves.
+    pub retention: Option<Retention>,
     /// The jobs of `mailark.toml`, by name.
     pub jobs: BTreeMap<String, Job>,
     /// The `mailark.toml` that was read.
@@ -163,13 +166,14 @@ impl Settings {
                 None => Setting { value: around.hostname.clone(), origin: Origin::Default },
             },
             config_file: file.as_ref().map(|file| file.path.clone()),
+            retention: file.as_ref().and_then(|file| file.retention.clone()),
             jobs: file.map(|file| file.jobs).unwrap_or_default(),
         })
     }
 
-    /// A job of `mailark.toml`; a name that is not there fails and lists those that are.
+    /// A job of `mailark.toml` with something to back up; a name that is not there fails and lists those that are.
     pub fn job(&self, name: &str) -> Result<&Job, Failure> {
-        self.jobs.get(name).ok_or_else(|| {
+        self.jobs.get(name).filter(|job| !job.paths.is_empty()).ok_or_else(|| {
             let failure =
                 Failure::new(Kind::User, format!("no paths given, and no job '{name}' in mailark.toml"));
             match (&self.config_file, self.jobs.is_empty()) {

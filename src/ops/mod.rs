@@ -3,6 +3,8 @@
 pub mod backup;
 pub mod check;
 pub mod diff;
+pub mod forget;
+pub mod hold;
 pub mod prune;
 pub mod restore;
 pub mod stats;

@@ -69,6 +69,8 @@ pub struct Ledger {
     pub replaced: HashMap<ObjectHash, Replacement>,
     /// Holds that stand.
     pub holds: Vec<Hold>,
+    /// Highest number that a hold ever had; 0 when there was none.
+    pub last_hold: u64,
     /// Every condemn, by its hash.
     pub condemned: HashMap<ObjectHash, Condemned>,
     /// Packs that nobody may lean on ever again, with the dooms' places.
@@ -99,9 +101,17 @@ impl Ledger {
                     match &read.1 {
                         Some(Record::Hold { hold, released: true, .. }) => drop(holds.remove(hold)),
                         Some(Record::Hold { hold, snapshots, users, reason, .. }) => {
-                            let (snapshots, users) = (snapshots.clone(), users.clone());
-                            let (hold, reason, at) = (*hold, reason.clone(), read.0.at);
-                            holds.insert(hold, Hold { hold, snapshots, users, reason, at });
+                            ledger.last_hold = ledger.last_hold.max(*hold);
+                            // Two that were made at the same time got the same number: none may be lost.
+                            let stands = holds.entry(*hold).or_insert_with(|| Hold {
+                                hold: *hold,
+                                snapshots: Vec::new(),
+                                users: Vec::new(),
+                                reason: reason.clone(),
+                                at: read.0.at,
+                            });
+                            stands.snapshots.extend(snapshots);
+                            stands.users.extend(users.iter().cloned());
                         }
                         Some(record) => ledger.add(&place, read.0.at, record),
                         None if read.0.record_type > Record::TYPE_MAX => ledger.unknown.push(place),

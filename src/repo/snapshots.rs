@@ -111,6 +111,37 @@ pub fn read_dropped(repository: &Repository, place: &Place) -> Result<Option<Sna
     }
 }
 
+/// Why a snapshot counts no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// By a `forget`.
+    Forgotten,
+    /// Another stands in its place.
+    Replaced,
+}
+
+/// Reads the snapshots that were dropped and still stand there, oldest first; what cannot be read is passed over.
+pub fn dropped(
+    repository: &Repository,
+    listed: &Listed,
+) -> Result<Vec<(SnapshotInfo, DropReason)>, RepoError> {
+    let ledger = Ledger::read(repository)?;
+    let mut found = Vec::new();
+    for place in &listed.dropped {
+        match read(repository, &ledger, place) {
+            Ok(Opened::Snapshot(info)) => {
+                let forgotten = ledger.forgotten.contains_key(&info.hash);
+                let reason = if forgotten { DropReason::Forgotten } else { DropReason::Replaced };
+                found.push((*info, reason));
+            }
+            Err(error) if error.ends_the_run() => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found.sort_by_key(|(info, _)| (info.snapshot.started, info.sequence));
+    Ok(found)
+}
+
 fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opened, RepoError> {
     let Place::Snapshot(host, sequence, hash) = *place else { return Ok(Opened::Foreign) };
     let Some(key) = repository.keys.snapshot_key(&host) else { return Ok(Opened::Foreign) };

@@ -6,6 +6,8 @@ pub mod check;
 pub mod completions;
 pub mod diff;
 pub mod dump;
+pub mod forget;
+pub mod hold;
 pub mod init;
 pub mod key;
 pub mod ls;
@@ -56,6 +58,8 @@ pub fn run(
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
         Command::Snapshots(args) => snapshots::run(args, &context()?),
+        Command::Forget(args) => again_without_cache(&context()?, |context| forget::run(args, context)),
+        Command::Hold(args) => hold::run(args, &context()?),
         Command::Key(args) => key::run(args, &context()?),
         Command::Ls(args) => once(&context()?, |context| ls::run(args, context)),
         Command::Diff(args) => once(&context()?, |context| diff::run(args, context)),

@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::base::bytes;
+use crate::base::id::ObjectHash;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Side, Table, count, insert_name, local_time, rfc3339, size};
 use crate::cli::selection::SnapshotFilter;
 use crate::cli::session::{self, Session};
-use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::snapshots::{self, DropReason, SnapshotInfo};
 
 /// List snapshots, oldest first.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub struct SnapshotsArgs {
     /// List the newest N of each host and job only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub latest: Option<u32>,
+    /// List forgotten ones too, and those written anew, until they are pruned
+    #[arg(long, conflicts_with = "latest")]
+    pub all: bool,
 }
 
 /// Lists snapshots.
@@ -34,11 +38,22 @@ pub fn run(args: &SnapshotsArgs, context: &Context<'_>) -> Result<Exit, Failure>
     if let Some(newest) = args.latest {
         keep_newest(&mut chosen, newest);
     }
+    let dropped = match args.all {
+        true => snapshots::dropped(&session.repository, &listed)?,
+        false => Vec::new(),
+    };
+    chosen.extend(dropped.iter().map(|(info, _)| info).filter(|info| filter.fits(info)));
+    chosen.sort_by_key(|info| (info.snapshot.started, info.sequence));
+    let dropped: Dropped = dropped.iter().map(|(info, reason)| (info.hash, word(*reason))).collect();
     if context.output.manner().json {
-        let all: Vec<Value> = chosen.iter().map(|info| as_json(info)).collect();
-        context.output.json(&all)?;
+        let with_reason = |info: &&SnapshotInfo| {
+            let mut value = as_json(info);
+            value["dropped"] = dropped.get(&info.hash).copied().into();
+            value
+        };
+        context.output.json(&chosen.iter().map(with_reason).collect::<Vec<_>>())?;
     } else {
-        table(&chosen).write(context.output)?;
+        table(&chosen, &dropped).write(context.output)?;
         if listed.foreign > 0 {
             context
                 .output
@@ -46,6 +61,16 @@ pub fn run(args: &SnapshotsArgs, context: &Context<'_>) -> Result<Exit, Failure>
         }
     }
     Ok(if listed.unusable.is_empty() && lost.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// Snapshots that count no longer, and why.
+type Dropped = HashMap<ObjectHash, &'static str>;
+
+fn word(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Forgotten => "forgotten",
+        DropReason::Replaced => "replaced",
+    }
 }
 
 fn keep_newest(chosen: &mut Vec<&SnapshotInfo>, newest: u32) {
@@ -64,7 +89,7 @@ fn keep_newest(chosen: &mut Vec<&SnapshotInfo>, newest: u32) {
     chosen.retain(|_| keep.next().unwrap_or(true));
 }
 
-fn table(snapshots: &[&SnapshotInfo]) -> Table {
+fn table(snapshots: &[&SnapshotInfo], dropped: &Dropped) -> Table {
     let mut table = Table::new(&[
         ("ID", Side::Left),
         ("TIME", Side::Left),
@@ -77,6 +102,7 @@ fn table(snapshots: &[&SnapshotInfo]) -> Table {
     for info in snapshots {
         let (snapshot, totals) = (&info.snapshot, info.snapshot.totals());
         let mut notes: Vec<String> = snapshot.tags.iter().map(|tag| bytes::display(tag.as_bytes())).collect();
+        notes.extend(dropped.get(&info.hash).map(|why| why.to_uppercase()));
         if snapshot.problem_count > 0 {
             notes.push(format!("{} problems", snapshot.problem_count));
         }
