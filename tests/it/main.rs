@@ -13,6 +13,7 @@ mod crashes;
 mod damage;
 mod disks;
 mod exits;
+mod forget;
 mod format;
 mod golden;
 mod hostile;
