@@ -3,6 +3,8 @@
 use super::failure::{Failure, Kind};
 use crate::crypto::slot::SlotError;
 use crate::ops::backup::BackupError;
+use crate::ops::forget::ForgetError;
+use crate::ops::hold::HoldError;
 use crate::ops::prune::PruneError;
 use crate::ops::restore::RestoreError;
 use crate::repo::RepoError;
@@ -134,6 +136,42 @@ impl From<RestoreError> for Failure {
             }
             RestoreError::Target(_) | RestoreError::Inspect { .. } => {
                 Failure::because(Kind::Storage, "", &error)
+            }
+        }
+    }
+}
+
+impl From<HoldError> for Failure {
+    fn from(error: HoldError) -> Failure {
+        match error {
+            HoldError::Repository(error) => error.into(),
+            HoldError::Empty => Failure::because(Kind::User, "", &error)
+                .hint("--snapshot ID holds a snapshot, --user NAME all mail of a user"),
+            HoldError::NoSuchHold { .. } => {
+                Failure::because(Kind::User, "", &error).hint("'mailark hold list' shows them")
+            }
+            HoldError::Forgotten { .. } => Failure::because(Kind::User, "", &error)
+                .hint("do not prune; what the snapshot held can still be restored from a mirror made before"),
+            HoldError::Text { .. } => Failure::because(Kind::User, "", &error),
+        }
+    }
+}
+
+impl From<ForgetError> for Failure {
+    fn from(error: ForgetError) -> Failure {
+        let because = || Failure::because(Kind::User, "", &error);
+        match error {
+            ForgetError::Repository(error) => error.into(),
+            ForgetError::KeepsNothing => because()
+                .hint("--keep-daily 7 --keep-weekly 4 --keep-monthly 12 is a good beginning")
+                .hint("or in mailark.toml: retention = { daily = 7, weekly = 4, monthly = 12 }"),
+            ForgetError::Copied { .. } => because()
+                .hint("was the repository copied? --trust-host-clocks goes by the hosts' clocks instead")
+                .hint("if it was not, a host lies about its time: look at 'mailark snapshots' first"),
+            ForgetError::Held { .. } => because().hint("'mailark hold list' says why"),
+            ForgetError::LastGood { .. } => because().hint("--force forgets it all the same"),
+            ForgetError::HeldMeanwhile => {
+                because().hint("run it again, and look at 'mailark hold list' and 'mailark snapshots --all'")
             }
         }
     }

@@ -176,11 +176,17 @@ impl Settings {
         self.jobs.get(name).filter(|job| !job.paths.is_empty()).ok_or_else(|| {
             let failure =
                 Failure::new(Kind::User, format!("no paths given, and no job '{name}' in mailark.toml"));
-            match (&self.config_file, self.jobs.is_empty()) {
+            let mut names = self
+                .jobs
+                .iter()
+                .filter(|(_, job)| !job.paths.is_empty())
+                .map(|(name, _)| name.as_str())
+                .peekable();
+            match (&self.config_file, names.peek().is_none()) {
                 (None, _) => failure.hint("no mailark.toml was found"),
-                (Some(path), true) => failure.hint(format!("{} names no jobs", path.display())),
+                (Some(path), true) => failure.hint(format!("{} names no jobs with paths", path.display())),
                 (Some(path), false) => {
-                    let names: Vec<&str> = self.jobs.keys().map(String::as_str).collect();
+                    let names: Vec<&str> = names.collect();
                     failure.hint(format!("{} names these: {}", path.display(), names.join(", ")))
                 }
             }

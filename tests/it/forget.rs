@@ -308,7 +308,7 @@ fn named_snapshots_go_but_not_the_last_good_one() {
     forget(&env, &[&made[1], &made[2], "--force", "--dry-run"]).expect(0);
     assert_eq!(ids(&env, &[]).len(), 3);
     forget(&env, &[&made[1], &made[2], "--force"]).expect(0);
-    assert_eq!(ids(&env, &[]), [suspect.clone()]);
+    assert_eq!(ids(&env, &[]), std::slice::from_ref(&suspect));
     forget(&env, &[&suspect]).expect(1).naming("--force");
 }
 

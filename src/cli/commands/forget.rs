@@ -335,23 +335,3 @@ fn as_json(outcome: &Outcome<'_>, records: &[Option<ObjectHash>], dry_run: bool)
         "refused": refused,
     })
 }
-
-impl From<ForgetError> for Failure {
-    fn from(error: ForgetError) -> Failure {
-        let because = || Failure::because(Kind::User, "", &error);
-        match error {
-            ForgetError::Repository(error) => error.into(),
-            ForgetError::KeepsNothing => because()
-                .hint("--keep-daily 7 --keep-weekly 4 --keep-monthly 12 is a good beginning")
-                .hint("or in mailark.toml: retention = { daily = 7, weekly = 4, monthly = 12 }"),
-            ForgetError::Copied { .. } => because()
-                .hint("was the repository copied? --trust-host-clocks goes by the hosts' clocks instead")
-                .hint("if it was not, a host lies about its time: look at 'mailark snapshots' first"),
-            ForgetError::Held { .. } => because().hint("'mailark hold list' says why"),
-            ForgetError::LastGood { .. } => because().hint("--force forgets it all the same"),
-            ForgetError::HeldMeanwhile => {
-                because().hint("run it again, and look at 'mailark hold list' and 'mailark snapshots --all'")
-            }
-        }
-    }
-}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::base::bytes;
 use crate::base::clock::UnixNanos;
 use crate::cli::commands::Context;
-use crate::cli::failure::{Exit, Failure, Kind};
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Side, Table, local_time, rfc3339};
 use crate::cli::selection::{Selector, SnapshotFilter, selector};
 use crate::cli::session::Session;
@@ -146,20 +146,4 @@ fn remove(args: &HoldRemoveArgs, session: &Session, context: &Context<'_>) -> Re
         context.output.summary(&format!("hold {} is removed", args.number))?;
     }
     Ok(Exit::Ok)
-}
-
-impl From<hold::HoldError> for Failure {
-    fn from(error: hold::HoldError) -> Failure {
-        match error {
-            hold::HoldError::Repository(error) => error.into(),
-            hold::HoldError::Empty => Failure::because(Kind::User, "", &error)
-                .hint("--snapshot ID holds a snapshot, --user NAME all mail of a user"),
-            hold::HoldError::NoSuchHold { .. } => {
-                Failure::because(Kind::User, "", &error).hint("'mailark hold list' shows them")
-            }
-            hold::HoldError::Forgotten { .. } => Failure::because(Kind::User, "", &error)
-                .hint("do not prune; what the snapshot held can still be restored from a mirror made before"),
-            hold::HoldError::Text { .. } => Failure::because(Kind::User, "", &error),
-        }
-    }
 }
