@@ -56,7 +56,9 @@ impl Check<'_> {
         memory.retain(|hash, _| sizes.contains_key(hash));
         fed?;
         self.report.coverage = Coverage::of(sizes.keys(), memory, clock::now_seconds());
-        self.report.packs_read = chosen.len() as u64;
+        let read: HashSet<ObjectHash> =
+            whole.keys().copied().chain(wrong.iter().map(|(hash, ..)| *hash)).collect();
+        self.report.packs_read = read.len() as u64;
         self.report.bytes_read = whole.keys().map(|hash| sizes[hash]).sum();
         if wrong.is_empty() {
             return Ok(());
@@ -91,19 +93,18 @@ impl Check<'_> {
                 scope.spawn(move || receiver.iter().for_each(|claim| self.read_claim(&claim, outcome)));
             }
             drop(receiver);
-            let mut wanted: Vec<usize> =
-                packs.iter().filter(|pack| chosen.contains(&pack.hash)).map(|pack| pack.delta).collect();
-            wanted.dedup();
-            for number in wanted {
+            // In the order of the deltas.
+            let mut wanted = packs.iter().filter(|pack| chosen.contains(&pack.hash)).peekable();
+            while let Some(pack) = wanted.next() {
+                let mut of_delta = HashSet::from([(pack.hash, pack.size)]);
+                while let Some(next) = wanted.next_if(|next| next.delta == pack.delta) {
+                    of_delta.insert((next.hash, next.size));
+                }
                 // What went wrong with a delta was told when it was read first.
-                let Ok(Some(delta)) = deltas::read(self.repository, &hosts, &self.deltas[number]) else {
-                    continue;
-                };
-                let of_delta = delta
-                    .packs
-                    .into_iter()
-                    .filter(|(hash, size, _)| chosen.contains(hash) && self.stored.get(hash) == Some(size));
-                for (hash, size, contents) in of_delta {
+                let Ok(Some(delta)) = deltas::read(self.repository, &hosts, &pack.delta) else { continue };
+                let claims =
+                    delta.packs.into_iter().filter(|(hash, size, _)| of_delta.contains(&(*hash, *size)));
+                for (hash, size, contents) in claims {
                     self.interrupt.check()?;
                     let claim = Claim { hash, size, contents, domain: delta.domain };
                     sender.send(claim).expect("readers take claims until the sender is gone");

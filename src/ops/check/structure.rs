@@ -15,8 +15,8 @@ use crate::store::{Folder, Place};
 pub(super) struct NamedPack {
     pub(super) hash: ObjectHash,
     pub(super) size: u64,
-    /// Which of the deltas.
-    pub(super) delta: usize,
+    /// The delta.
+    pub(super) delta: Place,
 }
 
 /// A pack that is not there, or has another size.
@@ -62,9 +62,8 @@ impl Check<'_> {
         // All claims are kept: one host's word about a pack must not hide another's.
         let mut packs: Vec<NamedPack> = Vec::new();
         let mut lost: BTreeMap<ObjectHash, LostPack> = BTreeMap::new();
-        for number in 0..self.deltas.len() {
+        for place in self.deltas.clone() {
             self.interrupt.check()?;
-            let place = self.deltas[number];
             self.report.deltas += 1;
             let delta = match deltas::read(self.repository, &ledger.hosts, &place) {
                 Ok(Some(delta)) => delta,
@@ -82,7 +81,7 @@ impl Check<'_> {
             for (hash, size, contents) in delta.packs {
                 let (kind, text) = match self.stored.get(&hash) {
                     Some(stored) if *stored == size => {
-                        packs.push(NamedPack { hash, size, delta: number });
+                        packs.push(NamedPack { hash, size, delta: place });
                         continue;
                     }
                     Some(stored) => (Kind::Damaged, format!("has {stored} bytes instead of {size}")),
