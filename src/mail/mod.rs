@@ -6,3 +6,4 @@ pub mod hint;
 pub mod maildir;
 pub mod mbox;
 pub mod mime;
+pub mod user;
