@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 pub mod diff;
 pub mod prune;
+pub mod purge;
 pub mod restore;
 pub mod stats;
 pub mod status;

@@ -1,0 +1,145 @@
+//! One purge from beginning to end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::RwLock;
+
+use super::messages::Searcher;
+use super::sieve::PurgeSieve;
+use super::stones::Stones;
+use super::{Options, PurgeError, Report, Target};
+use crate::base::id::{DomainId, HostId, ObjectHash};
+use crate::base::interrupt::Interrupt;
+use crate::base::progress::Progress;
+use crate::index::Index;
+use crate::repo::ledger::{Hold, Ledger};
+use crate::repo::rewrite::{self, Order, Rewritten, Run};
+use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::tombstones::Marker;
+use crate::repo::{RepoError, Repository, deltas};
+
+/// Listings of the snapshots in one purge: backups that end meanwhile are purged too.
+const ROUNDS_MAX: usize = 4;
+
+/// Purges as `options` say.
+pub fn run(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report, PurgeError> {
+    repository.need_full("purging")?;
+    repository.need_config()?;
+    let mut report = Report::default();
+    let wanted = options.targets.iter().filter_map(|target| match target {
+        Target::MessageId(id) => Some(id.clone()),
+        _ => None,
+    });
+    let mut searcher = Searcher::new(wanted.collect());
+    let mut seen: HashSet<ObjectHash> = HashSet::new();
+    for round in 0..ROUNDS_MAX {
+        let unusable = deltas::sync(repository, index)?;
+        let listed = snapshots::list(repository)?;
+        let fits = |info: &&SnapshotInfo| {
+            let named = options.snapshots.is_empty() || options.snapshots.contains(&info.hash);
+            named && options.filter.fits(info) && !seen.contains(&info.hash)
+        };
+        let chosen: Vec<&SnapshotInfo> = listed.snapshots.iter().filter(fits).collect();
+        if round == 0 {
+            let unread = listed.unusable.iter().map(|(place, error)| (place.to_string(), error.to_string()));
+            let unread = unread.chain(unusable.iter().map(|(p, error)| (p.to_string(), error.to_string())));
+            report.problems.extend(unread.map(|(object, text)| (object.into_bytes(), text)));
+        }
+        if chosen.is_empty() {
+            break;
+        }
+        progress.counters().expect(chosen.len() as u64, 0);
+        let unusable_deltas = unusable.len();
+        let run = Run { repository, index, unusable_deltas, dry_run: options.dry_run, progress, interrupt };
+        let made = purge(&run, &chosen, options, &mut searcher, &mut report)?;
+        seen.extend(chosen.iter().map(|info| info.hash));
+        seen.extend(made.iter().map(|(_, new)| *new));
+        report.made.extend(made);
+        if options.dry_run {
+            break;
+        }
+    }
+    report.opaque = searcher.opaque();
+    Ok(report)
+}
+
+/// Purges some snapshots: looks at all of them before anything is written.
+fn purge(
+    run: &Run<'_>,
+    chosen: &[&SnapshotInfo],
+    options: &Options,
+    searcher: &mut Searcher,
+    report: &mut Report,
+) -> Result<Vec<(ObjectHash, ObjectHash)>, PurgeError> {
+    let repository = run.repository;
+    let ledger = run.ledger;
+    let mut hosts: BTreeMap<(DomainId, HostId), Vec<&SnapshotInfo>> = BTreeMap::new();
+    for info in chosen {
+        hosts.entry((info.domain, info.host)).or_default().push(*info);
+    }
+    let (mut rewritten, mut all_stones) = (Vec::new(), Vec::new());
+    for ((domain, _), mut infos) in hosts {
+        infos.sort_by_key(|info| (info.position, info.sequence));
+        let keys = repository.keys.domain(&domain).expect("a full key gives the keys of any domain");
+        searcher.forget_heads();
+        let stones = Stones::new(domain, Marker::new(&keys.cut_key));
+        let mut sieve = PurgeSieve::new(&options.targets, &ledger.holds, stones, searcher);
+        rewritten.extend(rewrite::host(run, &infos, &mut sieve)?);
+        if let Some(conflict) = &sieve.conflict {
+            return Err(held(&ledger.holds[conflict.hold], format!("the mail of {}", conflict.user)));
+        }
+        report.problems.append(&mut sieve.problems);
+        for (place, taken) in std::mem::take(&mut sieve.folders) {
+            let sum = report.folders.entry(place).or_default();
+            sum.files += taken.files;
+            sum.messages += taken.messages;
+            sum.bytes += taken.bytes;
+        }
+        all_stones.push(sieve.stones);
+    }
+    report.looked_at += chosen.len() as u64;
+    refuse_held(ledger, &rewritten)?;
+    let mut made = Vec::new();
+    if !run.dry_run && !rewritten.is_empty() {
+        // What was found stored already may be about to be deleted.
+        let now = Ledger::read(repository)?;
+        if now.doomed.len() != ledger.doomed.len() || now.condemned.len() != ledger.condemned.len() {
+            return Err(PurgeError::Overtaken);
+        }
+        refuse_held(&now, &rewritten)?;
+        // Before the snapshots change: a backup that begins now must know already.
+        for stones in &all_stones {
+            report.marks += stones.write(repository, &ledger.tombstones)?;
+        }
+        let targets: Vec<String> = options.targets.iter().map(Target::text).collect();
+        let what = format!("{} out of {} snapshots", targets.join(", "), rewritten.len());
+        made = rewrite::commit(repository, Order { verb: "purge", what, rewritten: &rewritten, lost: &[] })?;
+    }
+    report.rewritten.extend(rewritten);
+    Ok(made)
+}
+
+fn held(hold: &Hold, what: String) -> PurgeError {
+    PurgeError::Held { hold: hold.hold, reason: hold.reason.clone(), what }
+}
+
+fn refuse_held(ledger: &Ledger, rewritten: &[Rewritten]) -> Result<(), PurgeError> {
+    for one in rewritten {
+        let hash = one.old.hash;
+        if let Some(hold) = ledger.holds.iter().find(|h| h.snapshots.iter().any(|name| name.hash == hash)) {
+            return Err(held(hold, format!("snapshot {}", hash.short())));
+        }
+    }
+    Ok(())
+}
+
+impl From<crate::store::StoreError> for PurgeError {
+    fn from(error: crate::store::StoreError) -> PurgeError {
+        RepoError::from(error).into()
+    }
+}

@@ -1,0 +1,289 @@
+//! What a purge takes out.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::messages::{Found, Searcher, cut};
+use super::stones::Stones;
+use super::{Taken, Target};
+use crate::base::id::BlobId;
+use crate::base::limits;
+use crate::format::content::Content;
+use crate::format::page::{Entry, File, Node, Page};
+use crate::format::snapshot::Tree;
+use crate::mail::{maildir, user};
+use crate::repo::RepoError;
+use crate::repo::ledger::Hold;
+use crate::repo::rewrite::{Sieve, Tools, Verdict};
+use crate::repo::tombstones::{Mark, Marking, each_section};
+use crate::repo::tree::read_page;
+use crate::repo::view::{is_within, join};
+
+/// A hold on a user whose mail would have been taken out.
+pub struct Conflict {
+    /// The hold's place in the list.
+    pub hold: usize,
+    /// Whose mail.
+    pub user: String,
+}
+
+/// Decides entry by entry, and notes what goes.
+pub struct PurgeSieve<'a> {
+    targets: &'a [Target],
+    holds: &'a [Hold],
+    /// Marks of the domain at hand.
+    pub stones: Stones,
+    /// Looks for messages.
+    pub searcher: &'a mut Searcher,
+    /// What went, by target and folder.
+    pub folders: BTreeMap<(usize, Vec<u8>), Taken>,
+    /// The first hold that forbids it.
+    pub conflict: Option<Conflict>,
+    /// What cannot be done.
+    pub problems: Vec<(Vec<u8>, String)>,
+    /// Files that were counted already, and pages that were looked through for files.
+    counted: HashSet<[u8; 16]>,
+}
+
+fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than that")
+}
+
+fn names(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect()
+}
+
+/// Where something goes, and why.
+struct Place<'p> {
+    target: usize,
+    /// The folder below which it must not come back.
+    scope: &'p [u8],
+}
+
+impl<'a> PurgeSieve<'a> {
+    /// Begins with one host and domain.
+    pub fn new(
+        targets: &'a [Target],
+        holds: &'a [Hold],
+        stones: Stones,
+        searcher: &'a mut Searcher,
+    ) -> PurgeSieve<'a> {
+        let (folders, problems, counted) = Default::default();
+        PurgeSieve { targets, holds, stones, searcher, folders, conflict: None, problems, counted }
+    }
+
+    /// The target that takes a whole entry out.
+    fn target_of(&self, path: &[u8]) -> Option<usize> {
+        let names = names(path);
+        self.targets.iter().position(|target| match target {
+            Target::User(name) => user::matches(name, &names),
+            Target::Path(wanted) => is_within(path, wanted),
+            Target::MessageId(_) => false,
+        })
+    }
+
+    /// Can anything below this folder be meant?
+    fn leads_on(&self, path: &[u8]) -> bool {
+        self.targets.iter().any(|target| match target {
+            Target::User(_) | Target::MessageId(_) => true,
+            Target::Path(wanted) => is_within(wanted, path),
+        })
+    }
+
+    fn note_holds(&mut self, path: &[u8]) {
+        if self.conflict.is_some() {
+            return;
+        }
+        let names = names(path);
+        for (hold, user) in self
+            .holds
+            .iter()
+            .enumerate()
+            .flat_map(|(number, hold)| hold.users.iter().map(move |user| (number, user)))
+        {
+            if (1..=names.len()).any(|length| user::matches(user, &names[..length])) {
+                self.conflict = Some(Conflict { hold, user: user.clone() });
+                return;
+            }
+        }
+    }
+
+    fn count(&mut self, target: usize, folder: &[u8], name: &[u8], taken: Taken, mark: Option<Mark>) {
+        let number = (target as u64).to_le_bytes();
+        let once = short_hash(&[b"file", &number, folder, maildir::base(name), &mark.unwrap_or_default()]);
+        if self.counted.insert(once) {
+            let sum = self.folders.entry((target, folder.to_vec())).or_default();
+            sum.files += taken.files;
+            sum.messages += taken.messages;
+            sum.bytes += taken.bytes;
+        }
+    }
+
+    /// Notes a file that goes, with the marks that keep it from coming back.
+    fn file(
+        &mut self,
+        place: &Place<'_>,
+        folder: &[u8],
+        entry: &Entry,
+        file: &File,
+        tools: &Tools<'_, '_>,
+    ) -> Result<(), RepoError> {
+        let mut marks = Vec::new();
+        let mark = marks_of(&file.content, &self.stones.marker, &mut marks, tools)?;
+        self.stones.add(place.scope, marks.into_iter().chain(mark));
+        let taken = Taken { files: 1, messages: file.content.messages(), bytes: file.size };
+        self.count(place.target, folder, &entry.name, taken, mark);
+        Ok(())
+    }
+
+    /// Notes an entry that goes, and all below it.
+    fn entry(
+        &mut self,
+        place: &Place<'_>,
+        folder: &[u8],
+        entry: &Entry,
+        tools: &Tools<'_, '_>,
+        depth: usize,
+    ) -> Result<(), RepoError> {
+        let path = join(folder, &entry.name);
+        self.note_holds(&path);
+        match &entry.node {
+            Node::Folder(tree) => self.folder(place, &path, tree, tools, depth),
+            Node::File(file) => self.file(place, folder, entry, file, tools),
+            _ => {
+                let taken = Taken { files: 1, ..Taken::default() };
+                self.count(place.target, folder, &entry.name, taken, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn folder(
+        &mut self,
+        place: &Place<'_>,
+        folder: &[u8],
+        tree: &Tree,
+        tools: &Tools<'_, '_>,
+        depth: usize,
+    ) -> Result<(), RepoError> {
+        if depth > limits::TREE_DEPTH_MAX {
+            let page = tree.root.unwrap_or_default();
+            return Err(RepoError::Page { page, detail: "folders nested too deep".to_owned() });
+        }
+        let number = (place.target as u64).to_le_bytes();
+        let mut pending: Vec<(BlobId, u8)> = tree.root.iter().map(|root| (*root, tree.levels)).collect();
+        while let Some((page, level)) = pending.pop() {
+            tools.interrupt.check()?;
+            if !self.counted.insert(short_hash(&[b"page", &number, folder, place.scope, &page.0, &[level]])) {
+                continue;
+            }
+            match read_page(&page, level, &mut |id: &BlobId| tools.reader.page(id))? {
+                Page::Fence(fences) => pending.extend(fences.iter().map(|fence| (fence.page, level - 1))),
+                Page::Leaf(entries) => {
+                    for entry in &entries {
+                        self.entry(place, folder, entry, tools, depth + 1)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for wanted messages in a file.
+    fn messages(
+        &mut self,
+        folder: &[u8],
+        entry: &Entry,
+        file: &File,
+        tools: &mut Tools<'_, '_>,
+    ) -> Result<Verdict, RepoError> {
+        let path = || join(folder, &entry.name);
+        let is_id = |target: &Target| matches!(target, Target::MessageId(_));
+        let place = Place { target: self.targets.iter().position(is_id).unwrap_or_default(), scope: b"/" };
+        let found = self.searcher.search(&file.content, &self.stones.marker, tools)?;
+        match found {
+            Found::Nothing => Ok(Verdict::Keep),
+            Found::Whole => {
+                self.note_holds(&path());
+                self.file(&place, folder, entry, file, tools)?;
+                Ok(Verdict::Drop)
+            }
+            Found::Cut(cuts, messages, marks) => {
+                self.note_holds(&path());
+                let mark = marks.first().copied();
+                self.stones.add(place.scope, marks);
+                let left = cut(file, &cuts, tools)?;
+                let taken = Taken { files: 0, messages, bytes: file.size - left.size };
+                self.count(place.target, folder, &entry.name, taken, mark);
+                Ok(Verdict::Replace(Box::new(Entry { node: Node::File(left), ..entry.clone() })))
+            }
+            Found::NotPossible(messages) => {
+                let text = format!(
+                    "{messages} wanted messages stay: they are parts of a file that is no mbox, and its mail server \
+                     counts on every byte of it; delete them there, and purge the file by --path"
+                );
+                let problem = (path(), text);
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+                Ok(Verdict::Keep)
+            }
+        }
+    }
+}
+
+/// Notes the marks of messages in an mbox, and gives that of the content as a whole.
+fn marks_of(
+    content: &Content,
+    marker: &crate::repo::tombstones::Marker,
+    marks: &mut Vec<Mark>,
+    tools: &Tools<'_, '_>,
+) -> Result<Option<Mark>, RepoError> {
+    let mut marking = Marking::new(marker);
+    let (page, data) = (|id: &BlobId| tools.reader.page(id), |id: &BlobId| tools.reader.data(id));
+    let mut of_messages = Vec::new();
+    each_section(content, page, data, |section, begin| {
+        marking.add(&section, begin, &mut |stretch| of_messages.extend(stretch.mark));
+        Ok(())
+    })?;
+    let is_mbox = marking.is_mbox();
+    let whole = marking.finish(&mut |stretch| of_messages.extend(stretch.mark));
+    if is_mbox {
+        marks.extend(of_messages);
+    }
+    Ok(whole)
+}
+
+impl Sieve for PurgeSieve<'_> {
+    fn judge(
+        &mut self,
+        folder: &[u8],
+        entry: &Entry,
+        tools: &mut Tools<'_, '_>,
+    ) -> Result<Verdict, RepoError> {
+        // Nothing will come of it: the rest need not be looked at.
+        if self.conflict.is_some() {
+            return Ok(Verdict::Keep);
+        }
+        let path = join(folder, &entry.name);
+        if let Some(target) = self.target_of(&path) {
+            // A folder that was emptied must not bring back its files; a file is known by the folder it stands in.
+            let scope = if matches!(entry.node, Node::Folder(_)) { path.as_slice() } else { folder };
+            self.entry(&Place { target, scope }, folder, entry, tools, 0)?;
+            return Ok(Verdict::Drop);
+        }
+        match &entry.node {
+            Node::Folder(_) if self.leads_on(&path) => Ok(Verdict::Enter),
+            Node::File(file) if !self.searcher.is_idle() => self.messages(folder, entry, file, tools),
+            _ => Ok(Verdict::Keep),
+        }
+    }
+
+    fn broken(&mut self, _: &[u8], error: RepoError) -> Result<(), RepoError> {
+        // What cannot be read may be what has to go.
+        Err(error)
+    }
+}
