@@ -54,8 +54,10 @@ pub fn run(
             break;
         }
         progress.counters().expect(chosen.len() as u64, 0);
-        let unusable_deltas = unusable.len();
-        let run = Run { repository, index, unusable_deltas, dry_run: options.dry_run, progress, interrupt };
+        let ledger = Ledger::read(repository)?;
+        ledger.need_known()?;
+        let (unusable_deltas, dry_run) = (unusable.len(), options.dry_run);
+        let run = Run { repository, index, ledger: &ledger, unusable_deltas, dry_run, progress, interrupt };
         let made = purge(&run, &chosen, options, &mut searcher, &mut report)?;
         seen.extend(chosen.iter().map(|info| info.hash));
         seen.extend(made.iter().map(|(_, new)| *new));

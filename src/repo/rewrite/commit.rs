@@ -66,7 +66,9 @@ pub fn commit(repository: &Repository, order: Order<'_>) -> Result<Vec<(ObjectHa
         new: None,
         received: *received,
     }));
-    records::write(repository, &Record::Rewrite { verb: order.verb.to_owned(), what: order.what, replaced })?;
+    let verb = || order.verb.to_owned();
+    records::write(repository, &Record::Result { verb: verb(), ok: true, text: order.what })?;
+    records::write(repository, &Record::Rewrite { verb: verb(), replaced })?;
     for (place, bytes) in &objects {
         repository.store.create(place, bytes)?;
     }
