@@ -11,6 +11,7 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod prune;
+pub mod purge;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -55,6 +56,7 @@ pub fn run(
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
+        Command::Purge(args) => once(&context()?, |context| purge::run(args, context)),
         Command::Snapshots(args) => snapshots::run(args, &context()?),
         Command::Key(args) => key::run(args, &context()?),
         Command::Ls(args) => once(&context()?, |context| ls::run(args, context)),

@@ -20,7 +20,7 @@ use crate::repo::view::{is_within, join};
 
 /// A hold on a user whose mail would have been taken out.
 pub struct Conflict {
-    /// The hold's place in the list.
+    /// The hold's cause in the list.
     pub hold: usize,
     /// Whose mail.
     pub user: String,
@@ -57,7 +57,7 @@ fn names(path: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Where something goes, and why.
-struct Place<'p> {
+struct Cause<'p> {
     target: usize,
     /// The folder below which it must not come back.
     scope: &'p [u8],
@@ -125,7 +125,7 @@ impl<'a> PurgeSieve<'a> {
     /// Notes a file that goes, with the marks that keep it from coming back.
     fn file(
         &mut self,
-        place: &Place<'_>,
+        cause: &Cause<'_>,
         folder: &[u8],
         entry: &Entry,
         file: &File,
@@ -133,16 +133,16 @@ impl<'a> PurgeSieve<'a> {
     ) -> Result<(), RepoError> {
         let mut marks = Vec::new();
         let mark = marks_of(&file.content, &self.stones.marker, &mut marks, tools)?;
-        self.stones.add(place.scope, marks.into_iter().chain(mark));
+        self.stones.add(cause.scope, marks.into_iter().chain(mark));
         let taken = Taken { files: 1, messages: file.content.messages(), bytes: file.size };
-        self.count(place.target, folder, &entry.name, taken, mark);
+        self.count(cause.target, folder, &entry.name, taken, mark);
         Ok(())
     }
 
     /// Notes an entry that goes, and all below it.
     fn entry(
         &mut self,
-        place: &Place<'_>,
+        cause: &Cause<'_>,
         folder: &[u8],
         entry: &Entry,
         tools: &Tools<'_, '_>,
@@ -151,11 +151,11 @@ impl<'a> PurgeSieve<'a> {
         let path = join(folder, &entry.name);
         self.note_holds(&path);
         match &entry.node {
-            Node::Folder(tree) => self.folder(place, &path, tree, tools, depth),
-            Node::File(file) => self.file(place, folder, entry, file, tools),
+            Node::Folder(tree) => self.folder(cause, &path, tree, tools, depth),
+            Node::File(file) => self.file(cause, folder, entry, file, tools),
             _ => {
                 let taken = Taken { files: 1, ..Taken::default() };
-                self.count(place.target, folder, &entry.name, taken, None);
+                self.count(cause.target, folder, &entry.name, taken, None);
                 Ok(())
             }
         }
@@ -163,7 +163,7 @@ impl<'a> PurgeSieve<'a> {
 
     fn folder(
         &mut self,
-        place: &Place<'_>,
+        cause: &Cause<'_>,
         folder: &[u8],
         tree: &Tree,
         tools: &Tools<'_, '_>,
@@ -173,18 +173,18 @@ impl<'a> PurgeSieve<'a> {
             let page = tree.root.unwrap_or_default();
             return Err(RepoError::Page { page, detail: "folders nested too deep".to_owned() });
         }
-        let number = (place.target as u64).to_le_bytes();
+        let number = (cause.target as u64).to_le_bytes();
         let mut pending: Vec<(BlobId, u8)> = tree.root.iter().map(|root| (*root, tree.levels)).collect();
         while let Some((page, level)) = pending.pop() {
             tools.interrupt.check()?;
-            if !self.counted.insert(short_hash(&[b"page", &number, folder, place.scope, &page.0, &[level]])) {
+            if !self.counted.insert(short_hash(&[b"page", &number, folder, cause.scope, &page.0, &[level]])) {
                 continue;
             }
             match read_page(&page, level, &mut |id: &BlobId| tools.reader.page(id))? {
                 Page::Fence(fences) => pending.extend(fences.iter().map(|fence| (fence.page, level - 1))),
                 Page::Leaf(entries) => {
                     for entry in &entries {
-                        self.entry(place, folder, entry, tools, depth + 1)?;
+                        self.entry(cause, folder, entry, tools, depth + 1)?;
                     }
                 }
             }
@@ -202,22 +202,22 @@ impl<'a> PurgeSieve<'a> {
     ) -> Result<Verdict, RepoError> {
         let path = || join(folder, &entry.name);
         let is_id = |target: &Target| matches!(target, Target::MessageId(_));
-        let place = Place { target: self.targets.iter().position(is_id).unwrap_or_default(), scope: b"/" };
+        let cause = Cause { target: self.targets.iter().position(is_id).unwrap_or_default(), scope: b"/" };
         let found = self.searcher.search(&file.content, &self.stones.marker, tools)?;
         match found {
             Found::Nothing => Ok(Verdict::Keep),
             Found::Whole => {
                 self.note_holds(&path());
-                self.file(&place, folder, entry, file, tools)?;
+                self.file(&cause, folder, entry, file, tools)?;
                 Ok(Verdict::Drop)
             }
             Found::Cut(cuts, messages, marks) => {
                 self.note_holds(&path());
                 let mark = marks.first().copied();
-                self.stones.add(place.scope, marks);
+                self.stones.add(cause.scope, marks);
                 let left = cut(file, &cuts, tools)?;
                 let taken = Taken { files: 0, messages, bytes: file.size - left.size };
-                self.count(place.target, folder, &entry.name, taken, mark);
+                self.count(cause.target, folder, &entry.name, taken, mark);
                 Ok(Verdict::Replace(Box::new(Entry { node: Node::File(left), ..entry.clone() })))
             }
             Found::NotPossible(messages) => {
@@ -272,7 +272,7 @@ impl Sieve for PurgeSieve<'_> {
         if let Some(target) = self.target_of(&path) {
             // A folder that was emptied must not bring back its files; a file is known by the folder it stands in.
             let scope = if matches!(entry.node, Node::Folder(_)) { path.as_slice() } else { folder };
-            self.entry(&Place { target, scope }, folder, entry, tools, 0)?;
+            self.entry(&Cause { target, scope }, folder, entry, tools, 0)?;
             return Ok(Verdict::Drop);
         }
         match &entry.node {
