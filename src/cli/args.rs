@@ -7,8 +7,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs, purge::PurgeArgs,
-    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -96,6 +95,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Give back the space that no snapshot needs
     Prune(PruneArgs),
+    /// Mend a damaged repository
+    Repair(RepairArgs),
     /// Take a user, a message or a path out of every snapshot, for good
     Purge(PurgeArgs),
     /// List, add, remove and test what opens the repository

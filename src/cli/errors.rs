@@ -5,6 +5,7 @@ use crate::crypto::slot::SlotError;
 use crate::ops::backup::BackupError;
 use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
+use crate::ops::repair::snapshots::RepairError;
 use crate::ops::restore::RestoreError;
 use crate::repo::RepoError;
 use crate::repo::extract::ExtractError;
@@ -120,6 +121,15 @@ impl From<PurgeError> for Failure {
             PurgeError::Held { .. } => Failure::because(Kind::User, "", &error)
                 .hint("'mailark hold list' shows all holds; whoever made this one can release it"),
             PurgeError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the purge again"),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Failure {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            RepairError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the repair again"),
         }
     }
 }

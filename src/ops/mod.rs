@@ -5,6 +5,7 @@ pub mod check;
 pub mod diff;
 pub mod prune;
 pub mod purge;
+pub mod repair;
 pub mod restore;
 pub mod stats;
 pub mod status;

@@ -5,6 +5,7 @@ pub mod content;
 pub mod deltas;
 mod error;
 pub mod extract;
+pub mod holds;
 pub mod ledger;
 pub mod lockstep;
 pub mod objects;

@@ -21,6 +21,7 @@ mod library;
 mod options;
 mod protocol_model;
 mod prune;
+mod purge;
 mod restoring;
 mod roles;
 mod round_trip;

@@ -12,6 +12,7 @@ pub mod ls;
 pub mod man;
 pub mod prune;
 pub mod purge;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -56,6 +57,7 @@ pub fn run(
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
+        Command::Repair(args) => again_without_cache(&context()?, |context| repair::run(args, context)),
         Command::Purge(args) => once(&context()?, |context| purge::run(args, context)),
         Command::Snapshots(args) => snapshots::run(args, &context()?),
         Command::Key(args) => key::run(args, &context()?),

@@ -38,7 +38,7 @@ pub struct PurgeArgs {
     /// Take out everything at and below this logical path; repeat for more
     #[arg(long, value_name = "PATH")]
     pub path: Vec<PathBuf>,
-    /// Only out of this snapshot; repeat for more [default: all]
+    /// Only out of this snapshot, and let backups go on saving it; repeat for more [default: all]
     #[arg(long, value_name = "SNAPSHOT", value_parser = selector())]
     pub snapshot: Vec<Selector>,
     /// Which snapshots.

@@ -11,8 +11,8 @@ use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::index::Index;
-use crate::repo::ledger::{Hold, Ledger};
-use crate::repo::rewrite::{self, Order, Rewritten, Run};
+use crate::repo::ledger::Ledger;
+use crate::repo::rewrite::{self, Held, Order, Rewritten, Run};
 use crate::repo::snapshots::{self, SnapshotInfo};
 use crate::repo::tombstones::Marker;
 use crate::repo::{RepoError, Repository, deltas};
@@ -70,16 +70,14 @@ pub fn run(
     Ok(report)
 }
 
-/// Purges some snapshots: looks at all of them before anything is written.
-fn purge(
+/// Looks through some snapshots and makes new listings of those that hold anything of it.
+fn look(
     run: &Run<'_>,
     chosen: &[&SnapshotInfo],
     options: &Options,
     searcher: &mut Searcher,
     report: &mut Report,
-) -> Result<Vec<(ObjectHash, ObjectHash)>, PurgeError> {
-    let repository = run.repository;
-    let ledger = run.ledger;
+) -> Result<(Vec<Rewritten>, Vec<Stones>), RepoError> {
     let mut hosts: BTreeMap<(DomainId, HostId), Vec<&SnapshotInfo>> = BTreeMap::new();
     for info in chosen {
         hosts.entry((info.domain, info.host)).or_default().push(*info);
@@ -87,14 +85,11 @@ fn purge(
     let (mut rewritten, mut all_stones) = (Vec::new(), Vec::new());
     for ((domain, _), mut infos) in hosts {
         infos.sort_by_key(|info| (info.position, info.sequence));
-        let keys = repository.keys.domain(&domain).expect("a full key gives the keys of any domain");
+        let keys = run.repository.keys.domain(&domain).expect("a full key gives the keys of any domain");
         searcher.forget_heads();
         let stones = Stones::new(domain, Marker::new(&keys.cut_key));
-        let mut sieve = PurgeSieve::new(&options.targets, &ledger.holds, stones, searcher);
+        let mut sieve = PurgeSieve::new(&options.targets, stones, searcher);
         rewritten.extend(rewrite::host(run, &infos, &mut sieve)?);
-        if let Some(conflict) = &sieve.conflict {
-            return Err(held(&ledger.holds[conflict.hold], format!("the mail of {}", conflict.user)));
-        }
         report.problems.append(&mut sieve.problems);
         for (place, taken) in std::mem::take(&mut sieve.folders) {
             let sum = report.folders.entry(place).or_default();
@@ -104,8 +99,27 @@ fn purge(
         }
         all_stones.push(sieve.stones);
     }
+    Ok((rewritten, all_stones))
+}
+
+/// Purges some snapshots: looks at all of them before any of them changes.
+fn purge(
+    run: &Run<'_>,
+    chosen: &[&SnapshotInfo],
+    options: &Options,
+    searcher: &mut Searcher,
+    report: &mut Report,
+) -> Result<Vec<(ObjectHash, ObjectHash)>, PurgeError> {
+    let (repository, ledger) = (run.repository, run.ledger);
+    if !run.dry_run && !ledger.holds.is_empty() {
+        // A purge that is refused stores nothing.
+        let (rewritten, _) =
+            look(&Run { dry_run: true, ..*run }, chosen, options, searcher, &mut Report::default())?;
+        refuse_held(run, ledger, &rewritten)?;
+    }
+    let (rewritten, all_stones) = look(run, chosen, options, searcher, report)?;
     report.looked_at += chosen.len() as u64;
-    refuse_held(ledger, &rewritten)?;
+    refuse_held(run, ledger, &rewritten)?;
     let mut made = Vec::new();
     if !run.dry_run && !rewritten.is_empty() {
         // What was found stored already may be about to be deleted.
@@ -113,35 +127,32 @@ fn purge(
         if now.doomed.len() != ledger.doomed.len() || now.condemned.len() != ledger.condemned.len() {
             return Err(PurgeError::Overtaken);
         }
-        refuse_held(&now, &rewritten)?;
-        // Before the snapshots change: a backup that begins now must know already.
-        for stones in &all_stones {
-            report.marks += stones.write(repository, &ledger.tombstones)?;
+        refuse_held(run, &now, &rewritten)?;
+        // Before the snapshots change: a backup that begins now must know already. What goes out of some snapshots
+        // only may well be saved again.
+        if options.snapshots.is_empty() {
+            for stones in &all_stones {
+                report.marks += stones.write(repository, &ledger.tombstones)?;
+            }
         }
         let targets: Vec<String> = options.targets.iter().map(Target::text).collect();
         let what = format!("{} out of {} snapshots", targets.join(", "), rewritten.len());
         made = rewrite::commit(repository, Order { verb: "purge", what, rewritten: &rewritten, lost: &[] })?;
+        if !rewrite::still_stand(run, &rewritten, &made)? {
+            return Err(PurgeError::Overtaken);
+        }
     }
     report.rewritten.extend(rewritten);
     Ok(made)
 }
 
-fn held(hold: &Hold, what: String) -> PurgeError {
-    PurgeError::Held { hold: hold.hold, reason: hold.reason.clone(), what }
-}
-
-fn refuse_held(ledger: &Ledger, rewritten: &[Rewritten]) -> Result<(), PurgeError> {
+fn refuse_held(run: &Run<'_>, ledger: &Ledger, rewritten: &[Rewritten]) -> Result<(), PurgeError> {
+    let mut held = Held::new(run);
     for one in rewritten {
-        let hash = one.old.hash;
-        if let Some(hold) = ledger.holds.iter().find(|h| h.snapshots.iter().any(|name| name.hash == hash)) {
-            return Err(held(hold, format!("snapshot {}", hash.short())));
+        if let Some(hold) = held.by(ledger, &one.old)? {
+            let what = format!("snapshot {}", one.old.hash.short());
+            return Err(PurgeError::Held { hold: hold.hold, reason: hold.reason.clone(), what });
         }
     }
     Ok(())
-}
-
-impl From<crate::store::StoreError> for PurgeError {
-    fn from(error: crate::store::StoreError) -> PurgeError {
-        RepoError::from(error).into()
-    }
 }

@@ -12,32 +12,20 @@ use crate::format::page::{Entry, File, Node, Page};
 use crate::format::snapshot::Tree;
 use crate::mail::{maildir, user};
 use crate::repo::RepoError;
-use crate::repo::ledger::Hold;
 use crate::repo::rewrite::{Sieve, Tools, Verdict};
 use crate::repo::tombstones::{Mark, Marking, each_section};
 use crate::repo::tree::read_page;
 use crate::repo::view::{is_within, join};
 
-/// A hold on a user whose mail would have been taken out.
-pub struct Conflict {
-    /// The hold's cause in the list.
-    pub hold: usize,
-    /// Whose mail.
-    pub user: String,
-}
-
 /// Decides entry by entry, and notes what goes.
 pub struct PurgeSieve<'a> {
     targets: &'a [Target],
-    holds: &'a [Hold],
     /// Marks of the domain at hand.
     pub stones: Stones,
     /// Looks for messages.
     pub searcher: &'a mut Searcher,
     /// What went, by target and folder.
     pub folders: BTreeMap<(usize, Vec<u8>), Taken>,
-    /// The first hold that forbids it.
-    pub conflict: Option<Conflict>,
     /// What cannot be done.
     pub problems: Vec<(Vec<u8>, String)>,
     /// Files that were counted already, and pages that were looked through for files.
@@ -65,14 +53,9 @@ struct Cause<'p> {
 
 impl<'a> PurgeSieve<'a> {
     /// Begins with one host and domain.
-    pub fn new(
-        targets: &'a [Target],
-        holds: &'a [Hold],
-        stones: Stones,
-        searcher: &'a mut Searcher,
-    ) -> PurgeSieve<'a> {
+    pub fn new(targets: &'a [Target], stones: Stones, searcher: &'a mut Searcher) -> PurgeSieve<'a> {
         let (folders, problems, counted) = Default::default();
-        PurgeSieve { targets, holds, stones, searcher, folders, conflict: None, problems, counted }
+        PurgeSieve { targets, stones, searcher, folders, problems, counted }
     }
 
     /// The target that takes a whole entry out.
@@ -91,24 +74,6 @@ impl<'a> PurgeSieve<'a> {
             Target::User(_) | Target::MessageId(_) => true,
             Target::Path(wanted) => is_within(wanted, path),
         })
-    }
-
-    fn note_holds(&mut self, path: &[u8]) {
-        if self.conflict.is_some() {
-            return;
-        }
-        let names = names(path);
-        for (hold, user) in self
-            .holds
-            .iter()
-            .enumerate()
-            .flat_map(|(number, hold)| hold.users.iter().map(move |user| (number, user)))
-        {
-            if (1..=names.len()).any(|length| user::matches(user, &names[..length])) {
-                self.conflict = Some(Conflict { hold, user: user.clone() });
-                return;
-            }
-        }
     }
 
     fn count(&mut self, target: usize, folder: &[u8], name: &[u8], taken: Taken, mark: Option<Mark>) {
@@ -149,7 +114,6 @@ impl<'a> PurgeSieve<'a> {
         depth: usize,
     ) -> Result<(), RepoError> {
         let path = join(folder, &entry.name);
-        self.note_holds(&path);
         match &entry.node {
             Node::Folder(tree) => self.folder(cause, &path, tree, tools, depth),
             Node::File(file) => self.file(cause, folder, entry, file, tools),
@@ -207,12 +171,10 @@ impl<'a> PurgeSieve<'a> {
         match found {
             Found::Nothing => Ok(Verdict::Keep),
             Found::Whole => {
-                self.note_holds(&path());
                 self.file(&cause, folder, entry, file, tools)?;
                 Ok(Verdict::Drop)
             }
             Found::Cut(cuts, messages, marks) => {
-                self.note_holds(&path());
                 let mark = marks.first().copied();
                 self.stones.add(cause.scope, marks);
                 let left = cut(file, &cuts, tools)?;
@@ -264,10 +226,6 @@ impl Sieve for PurgeSieve<'_> {
         entry: &Entry,
         tools: &mut Tools<'_, '_>,
     ) -> Result<Verdict, RepoError> {
-        // Nothing will come of it: the rest need not be looked at.
-        if self.conflict.is_some() {
-            return Ok(Verdict::Keep);
-        }
         let path = join(folder, &entry.name);
         if let Some(target) = self.target_of(&path) {
             // A folder that was emptied must not bring back its files; a file is known by the folder it stands in.

@@ -11,8 +11,8 @@ use crate::format::page::{Entry, Node, Page};
 use crate::format::snapshot::Tree;
 use crate::repo::RepoError;
 use crate::repo::blob_writer::{LocalSegments, LocalWriter};
-use crate::repo::presence::Presence;
 use crate::repo::reader::BlobReader;
+use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::tree::{PageCut, TreeBuilder, read_page};
 use crate::repo::view::join;
 
@@ -22,7 +22,6 @@ type Key = [u8; 16];
 /// Writes the folders of one host's snapshots anew.
 pub(super) struct Folders<'a, 's> {
     reader: &'s BlobReader<'a>,
-    presence: &'a Presence<'a>,
     interrupt: &'s Interrupt,
     cut: &'s PageCut,
     local: LocalWriter<'a>,
@@ -49,18 +48,22 @@ fn key(folder: &[u8], page: &BlobId, level: u8) -> Key {
 impl<'a, 's> Folders<'a, 's> {
     pub(super) fn new(
         reader: &'s BlobReader<'a>,
-        presence: &'a Presence<'a>,
         local: LocalWriter<'a>,
         cut: &'s PageCut,
         sieve: &'s mut dyn Sieve,
         interrupt: &'s Interrupt,
     ) -> Folders<'a, 's> {
         let (clean, anew) = Default::default();
-        Folders { reader, presence, interrupt, cut, local, sieve, clean, anew }
+        Folders { reader, interrupt, cut, local, sieve, clean, anew }
     }
 
     pub(super) fn into_segments(self) -> LocalSegments {
         self.local.into_segments()
+    }
+
+    /// A snapshot's folders come.
+    pub(super) fn begin(&mut self, info: &SnapshotInfo) {
+        self.sieve.begin(info);
     }
 
     /// The listing of a folder as it is to be; `None` when everything stays.
@@ -123,8 +126,8 @@ impl<'a, 's> Folders<'a, 's> {
     }
 
     fn sift(&mut self, folder: &[u8], mut entry: Entry, depth: usize) -> Result<Sifted, RepoError> {
-        let (reader, presence, interrupt) = (self.reader, self.presence, self.interrupt);
-        let mut tools = Tools { reader, presence, interrupt, local: &mut self.local };
+        let (reader, interrupt) = (self.reader, self.interrupt);
+        let mut tools = Tools { reader, interrupt, local: &mut self.local };
         match self.sieve.judge(folder, &entry, &mut tools)? {
             Verdict::Drop => return Ok(Sifted::Gone),
             Verdict::Replace(other) => return Ok(Sifted::Other(other)),

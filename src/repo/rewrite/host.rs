@@ -68,7 +68,7 @@ pub fn host(
     let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
     let mut transaction = Transaction::begin(repository, &writer, run.index, None)?;
     let local = LocalWriter::new(&blobs);
-    let mut folders = Folders::new(&reader, &presence, local, &cut, sieve, run.interrupt);
+    let mut folders = Folders::new(&reader, local, &cut, sieve, run.interrupt);
     let walk = || -> Result<_, RepoError> {
         let mut rewritten = Vec::new();
         for info in snapshots {
@@ -91,6 +91,7 @@ pub fn host(
 
 fn snapshot(folders: &mut Folders<'_, '_>, info: &SnapshotInfo) -> Result<Option<Rewritten>, RepoError> {
     let mut changed = false;
+    folders.begin(info);
     let mut parts: Vec<Part> = Vec::with_capacity(info.snapshot.parts.len());
     for part in &info.snapshot.parts {
         let made = folders.tree(part_folder(&part.path), &part.tree, 0)?;

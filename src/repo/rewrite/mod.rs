@@ -6,14 +6,17 @@
 
 mod commit;
 mod folders;
+mod held;
 mod host;
+mod stand;
 
 pub use commit::{Lost, Order, commit};
+pub use held::Held;
 pub use host::{Run, host};
+pub use stand::still_stand;
 
 use super::RepoError;
 use super::blob_writer::LocalWriter;
-use super::presence::Presence;
 use super::reader::BlobReader;
 use super::snapshots::SnapshotInfo;
 use crate::base::id::BlobId;
@@ -40,6 +43,9 @@ pub enum Verdict {
 /// It is asked at least once about every entry of every page that it does not pass over, but only once or twice about
 /// a page that many snapshots share: its answer may depend on the entry and on where it stands, on nothing else.
 pub trait Sieve: Send {
+    /// Is told which snapshot comes next.
+    fn begin(&mut self, _: &SnapshotInfo) {}
+
     /// Judges an entry of the folder at a logical path.
     fn judge(
         &mut self,
@@ -56,8 +62,6 @@ pub trait Sieve: Send {
 pub struct Tools<'t, 'a> {
     /// Reads what the snapshots refer to.
     pub reader: &'t BlobReader<'a>,
-    /// Knows what is stored.
-    pub presence: &'t Presence<'a>,
     /// Raised to stop.
     pub interrupt: &'t Interrupt,
     local: &'t mut LocalWriter<'a>,
