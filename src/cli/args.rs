@@ -7,7 +7,9 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    dump::DumpArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs, prune::PruneArgs,
+    purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs,
+    status::StatusArgs,
 };
 use super::failure::Exit;
 

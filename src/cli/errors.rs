@@ -104,6 +104,10 @@ impl From<PruneError> for Failure {
                 .hint("wait until they are through, or prune without --now")
                 .hint("if they were interrupted for good, --drop-checkpoints gives up what they stored"),
             PruneError::AnotherPrune => because(Kind::Locked).hint("run it again"),
+        }
+    }
+}
+
 impl From<PurgeError> for Failure {
     fn from(error: PurgeError) -> Failure {
         match error {

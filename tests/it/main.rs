@@ -22,6 +22,7 @@ mod options;
 mod protocol_model;
 mod prune;
 mod purge;
+mod repair_snapshots;
 mod restoring;
 mod roles;
 mod round_trip;

@@ -134,6 +134,29 @@ fn a_user_is_gone_from_every_snapshot_and_nothing_else_changes() {
 }
 
 #[test]
+fn prune_deletes_what_was_purged() {
+    let env = TestEnv::with_repository();
+    let tree = TreeFixture::new(env.path("vmail"));
+    tree.maildir("alice", 0..5);
+    tree.file("alice/secret", crate::support::noise(1, 3_000_000));
+    tree.maildir("bob", 10..20);
+    env.backup(&tree.root);
+    tree.file(format!("bob/new/{}", message_name(70, "")), mail(70));
+    env.backup(&tree.root);
+    env.mailark(["purge", "--user", "alice", "--yes"]).expect(0);
+    let size = || env.objects("packs").iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    assert!(size() > 3_000_000);
+    env.mailark(["prune", "--now"]).expect(0);
+    assert!(size() < 1_000_000, "{}", size());
+    assert_eq!(env.objects("snapshots").len(), 2);
+    env.check();
+    fs::remove_dir_all(tree.path("alice")).unwrap();
+    assert_same(&tree.root, &restored(&env, "latest", "pruned"), ignore());
+    env.backup(&tree.root);
+    env.check();
+}
+
+#[test]
 fn what_the_source_still_has_stays_away_and_new_mail_comes() {
     let grown = Grown::new();
     let env = &grown.env;
