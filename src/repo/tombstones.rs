@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::RepoError;
 use super::content::Sections;
 use super::ledger::Tombstone;
+use super::rewrite::is_loss;
 use super::view::join;
 use crate::base::id::{BlobId, DomainId};
 use crate::crypto::kdf;
@@ -215,7 +216,15 @@ pub fn each_section<B: AsRef<[u8]>>(
         let first = section.pieces.first().and_then(|piece| piece.blobs().first());
         match first.filter(|_| is_small && may_be_mbox.unwrap_or(true)) {
             Some(id) => {
-                let blob = data(id)?;
+                let blob = match data(id) {
+                    Ok(blob) => blob,
+                    // What is lost tells nothing, and keeps nobody from the rest.
+                    Err(error) if is_loss(&error) => {
+                        tell(section, b"")?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let bytes = blob.as_ref();
                 may_be_mbox = may_be_mbox.or_else(|| Some(bytes.starts_with(b"From ")));
                 tell(section, &bytes[..bytes.len().min(FRAME_BYTES_MAX)])?;

@@ -178,7 +178,7 @@ fn what_the_source_still_has_stays_away_and_new_mail_comes() {
         let names: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
         assert_eq!(left.len(), 3, "new mail, the one of the last round, and an empty file: {names:?}");
     }
-    check_content(&env);
+    check_content(env);
 }
 
 #[test]
@@ -263,6 +263,25 @@ fn a_message_goes_out_of_maildirs_and_mboxes() {
         assert_same(&other.root, &restored(&env, "latest", &format!("again-{round}")), ignore());
     }
     check_content(&env);
+}
+
+#[test]
+fn what_snapshots_share_is_written_once() {
+    let env = TestEnv::with_repository();
+    let tree = TreeFixture::new(env.path("vmail"));
+    for number in 0..2_000 {
+        tree.file(format!("alice/cur/{}", message_name(number, "S")), mail(number));
+    }
+    for round in 0..6 {
+        tree.file(format!("bob/cur/{}", message_name(round, "S")), mail(9_000 + round));
+        env.backup(&tree.root);
+    }
+    let size = || env.objects("packs").iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let before = size();
+    env.mailark(["purge", "--message-id", "1000@example.org", "--yes"]).expect(0);
+    // Of forty pages of alice's one or two, and the few above them, though six snapshots are written anew.
+    assert!(size() - before < before / 8, "{} bytes more than {before}", size() - before);
+    assert_eq!(env.mailark(["ls", "latest:/data/alice/cur"]).expect(0).stdout.lines().count(), 1_999);
 }
 
 #[test]

@@ -192,6 +192,9 @@ fn tell(report: &Report, options: &Options, plan: bool, context: &Context<'_>) -
         return Ok(());
     }
     say("the next 'mailark prune' deletes the content from this repository ('mailark prune --now' at once)")?;
+    say(
+        "a backup that was at work meanwhile may have saved it again: run the same purge when it is through",
+    )?;
     say("mirrors follow after their delay; other copies of the repository still hold it")
 }
 

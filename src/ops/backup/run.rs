@@ -147,9 +147,8 @@ impl Attempt<'_> {
         let parent = find_parent(repository, options, &writer)?;
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let namer = BlobNamer::new(&writer.id_key, &writer.host);
-        let store = || Arc::clone(&repository.store);
-        let reader =
-            BlobReader::new(store(), &packs, namer.clone(), writer.domain, index, PARENT_CACHE_BYTES);
+        let (store, domain) = (|| Arc::clone(&repository.store), writer.domain);
+        let reader = BlobReader::new(store(), &packs, namer.clone(), domain, index, PARENT_CACHE_BYTES);
         let known = parent.as_ref().map(|info| Parent {
             reader: &reader,
             started: info.snapshot.started,

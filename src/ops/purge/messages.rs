@@ -11,7 +11,7 @@ use crate::mail::message_id;
 use crate::repo::RepoError;
 use crate::repo::content::{ContentBuilder, Sections};
 use crate::repo::reader::Blob;
-use crate::repo::rewrite::Tools;
+use crate::repo::rewrite::{Tools, is_loss};
 use crate::repo::tombstones::{Mark, Marker, Marking, Stretch, each_section};
 
 /// Heads that are remembered as not wanted; beyond this they are read again.
@@ -35,13 +35,15 @@ pub struct Searcher {
     others: HashSet<BlobId>,
     found: HashSet<BlobId>,
     opaque: HashSet<BlobId>,
+    /// Messages of the file at hand whose head is lost.
+    unread: u64,
 }
 
 impl Searcher {
     /// Looks for these ids, which are without angle brackets.
     pub fn new(wanted: HashSet<Vec<u8>>) -> Searcher {
         let (others, found, opaque) = Default::default();
-        Searcher { wanted, others, found, opaque }
+        Searcher { wanted, others, found, opaque, unread: 0 }
     }
 
     /// Is there anything to look for?
@@ -52,6 +54,11 @@ impl Searcher {
     /// Messages that could not be looked into, up to a million.
     pub fn opaque(&self) -> u64 {
         self.opaque.len() as u64
+    }
+
+    /// Messages in the file that was searched last whose head is lost.
+    pub fn take_unread(&mut self) -> u64 {
+        std::mem::take(&mut self.unread)
     }
 
     /// Heads of another domain have other names.
@@ -76,7 +83,14 @@ impl Searcher {
         if self.found.contains(head) {
             return Ok(true);
         }
-        let blob = tools.reader.data(head)?;
+        let blob = match tools.reader.data(head) {
+            Ok(blob) => blob,
+            Err(error) if is_loss(&error) => {
+                self.unread += 1;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
         let wanted = message_id::find(blob.as_ref()).is_some_and(|id| self.wanted.contains(&id));
         let known = if wanted { &mut self.found } else { &mut self.others };
         if known.len() >= KNOWN_HEADS_MAX {

@@ -156,6 +156,13 @@ impl<'a> PurgeSieve<'a> {
         Ok(())
     }
 
+    fn problem(&mut self, path: Vec<u8>, text: String) {
+        let problem = (path, text);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     /// Looks for wanted messages in a file.
     fn messages(
         &mut self,
@@ -168,6 +175,11 @@ impl<'a> PurgeSieve<'a> {
         let is_id = |target: &Target| matches!(target, Target::MessageId(_));
         let cause = Cause { target: self.targets.iter().position(is_id).unwrap_or_default(), scope: b"/" };
         let found = self.searcher.search(&file.content, &self.stones.marker, tools)?;
+        if let unread @ 1.. = self.searcher.take_unread() {
+            let text =
+                format!("{unread} messages have lost their header: whether they are wanted is not known");
+            self.problem(path(), text);
+        }
         match found {
             Found::Nothing => Ok(Verdict::Keep),
             Found::Whole => {
@@ -187,10 +199,7 @@ impl<'a> PurgeSieve<'a> {
                     "{messages} wanted messages stay: they are parts of a file that is no mbox, and its mail server \
                      counts on every byte of it; delete them there, and purge the file by --path"
                 );
-                let problem = (path(), text);
-                if !self.problems.contains(&problem) {
-                    self.problems.push(problem);
-                }
+                self.problem(path(), text);
                 Ok(Verdict::Keep)
             }
         }

@@ -136,7 +136,8 @@ pub fn run(
         report.files.iter_mut().for_each(|file| file.still_there = elsewhere.found(file));
     }
     let lost = unreadable(&run, &listed, options, &mut report)?;
-    if !dry_run && !(rewritten.is_empty() && lost.is_empty()) {
+    let is_idle = rewritten.is_empty() && lost.is_empty();
+    if !dry_run && !is_idle {
         let now = Ledger::read(repository)?;
         if now.doomed.len() != ledger.doomed.len() || now.condemned.len() != ledger.condemned.len() {
             return Err(RepairError::Overtaken);
