@@ -6,6 +6,8 @@ use crate::ops::backup::BackupError;
 use crate::ops::forget::ForgetError;
 use crate::ops::hold::HoldError;
 use crate::ops::prune::PruneError;
+use crate::ops::purge::PurgeError;
+use crate::ops::repair::snapshots::RepairError;
 use crate::ops::restore::RestoreError;
 use crate::repo::RepoError;
 use crate::repo::extract::ExtractError;
@@ -104,6 +106,36 @@ impl From<PruneError> for Failure {
                 .hint("wait until they are through, or prune without --now")
                 .hint("if they were interrupted for good, --drop-checkpoints gives up what they stored"),
             PruneError::AnotherPrune => because(Kind::Locked).hint("run it again"),
+        }
+    }
+}
+
+impl From<PurgeError> for Failure {
+    fn from(error: PurgeError) -> Failure {
+        match error {
+            PurgeError::Repository(error) => {
+                let damaged = crate::repo::rewrite::is_loss(&error);
+                let failure = Failure::from(error);
+                match damaged {
+                    true => failure.hint(
+                        "nothing was purged: what cannot be read may be what has to go; 'mailark repair snapshots' \
+                         leaves it out",
+                    ),
+                    false => failure,
+                }
+            }
+            PurgeError::Held { .. } => Failure::because(Kind::User, "", &error)
+                .hint("'mailark hold list' shows all holds; whoever made this one can release it"),
+            PurgeError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the purge again"),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Failure {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            RepairError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the repair again"),
         }
     }
 }

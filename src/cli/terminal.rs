@@ -63,6 +63,18 @@ impl Terminal {
         Ok(Terminal { device })
     }
 
+    /// Asks for one line; a raised `interrupt` fails as interrupted.
+    pub fn ask(&mut self, question: &str, interrupt: &Interrupt) -> Result<String, Failure> {
+        let trouble = |error: io::Error| Failure::because(Kind::Storage, "ask at the terminal", &error);
+        write!(self.device, "{question}").map_err(trouble)?;
+        let mut line = Vec::new();
+        match read_line(&self.device, &mut line, interrupt) {
+            Ok(true) => Ok(String::from_utf8_lossy(&line).into_owned()),
+            Ok(false) => Err(Failure::from(Interrupted)),
+            Err(error) => Err(trouble(error)),
+        }
+    }
+
     /// Asks for one line that is not shown; Ctrl-C, and a raised `interrupt`, fail as interrupted.
     pub fn ask_hidden(&mut self, question: &str, interrupt: &Interrupt) -> Result<String, Failure> {
         let trouble = |error: io::Error| Failure::because(Kind::Storage, "ask at the terminal", &error);

@@ -33,6 +33,8 @@ contexts! {
     CONTENT_CUT = "content cut";
     /// cut key
     PAGE_CUT = "page cut";
+    /// cut key
+    TOMBSTONE = "tombstone";
     /// root
     REPOSITORY_SIGNING = "repository signing";
     /// root ‖ host
@@ -70,6 +72,8 @@ secret_types! {
     LinkGroupSecret;
     /// Keys the hash that ends pages.
     PageCutSecret;
+    /// Makes the marks by which writers know purged content without being told what it is.
+    TombstoneKey;
     /// Seals the records that only full key sets may read.
     PrivateRecordKey;
     /// X25519 secret of an epoch.
@@ -131,6 +135,11 @@ pub fn link_group_secret(key: &CutKey) -> LinkGroupSecret {
 /// Derives the secret that places the ends of pages.
 pub fn page_cut_secret(key: &CutKey) -> PageCutSecret {
     PageCutSecret::new(derive(PAGE_CUT, &[key.bytes()]))
+}
+
+/// Derives the key that marks purged folders and contents.
+pub fn tombstone_key(key: &CutKey) -> TombstoneKey {
+    TombstoneKey::new(derive(TOMBSTONE, &[key.bytes()]))
 }
 
 // From the root, not from an epoch: old records stay verifiable.

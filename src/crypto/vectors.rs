@@ -55,6 +55,7 @@ fn derivations() {
         ("cut key", hex(writer.cut_key.bytes())),
         ("content cut secret", hex(kdf::content_cut_secret(&writer.cut_key).bytes())),
         ("link group secret", hex(kdf::link_group_secret(&writer.cut_key).bytes())),
+        ("tombstone key", hex(kdf::tombstone_key(&writer.cut_key).bytes())),
         ("page cut secret", hex(kdf::page_cut_secret(&writer.cut_key).bytes())),
         ("repository signing seed", hex(kdf::repository_signing_seed(&root).bytes())),
         ("repository public key", hex(&writer.repository_public.0)),
@@ -146,7 +147,7 @@ fn slots() {
     check(&SLOTS, &found);
 }
 
-const DERIVATIONS: [(&str, &str); 20] = [
+const DERIVATIONS: [(&str, &str); 21] = [
     ("id key", "966685fac5627c91d0123ddc4afb73af73e19790475f599a6bfc014eedd1fe32"),
     ("page id key", "e98815789ba1dce6f065b1c20d17e3be6f773b1af55099985f113228bc46a6a8"),
     ("blob id of \"mailark\"", "36cf48210d4f3516e40a02ed70d7463f"),
@@ -155,6 +156,7 @@ const DERIVATIONS: [(&str, &str); 20] = [
     ("cut key", "7df07bf7658868cb563863c1985c00cb6e6259eaa11c79d4c009bd37e463f292"),
     ("content cut secret", "923b0b8105df2a50cb041f925b2cbaf3a3b4c5b774aa6d5c0d8e4a35b8d29bc6"),
     ("link group secret", "16f73b2fad8957c1cb5c7478c2c2445743563750281a5277edab5a7b554b2b1f"),
+    ("tombstone key", "2d4a84da83391a142a346bc27e940409b9e401e79dc2561e3496cc46de0fd319"),
     ("page cut secret", "08befa1454384ae04277591bbb990f65c630409b4db134a06234c6877dd63f7d"),
     ("repository signing seed", "0a4ca87cf222b4149ac5b9914af89d30f73d3b679e6def3995402d09b8d86621"),
     ("repository public key", "362ce93a26216b99b36c5101cb72f1233f89dea86b62edd3a0730e6efd638324"),

@@ -5,5 +5,7 @@ pub mod detect;
 pub mod hint;
 pub mod maildir;
 pub mod mbox;
+pub mod mbox_cuts;
+pub mod message_id;
 pub mod mime;
 pub mod user;

@@ -6,6 +6,8 @@ pub mod diff;
 pub mod forget;
 pub mod hold;
 pub mod prune;
+pub mod purge;
+pub mod repair;
 pub mod restore;
 pub mod stats;
 pub mod status;

@@ -146,6 +146,11 @@ impl<'a> LocalWriter<'a> {
         LocalWriter { shared, segments: LocalSegments::default() }
     }
 
+    /// Names blobs without storing them.
+    pub fn namer(&self) -> &'a BlobNamer {
+        &self.shared.namer
+    }
+
     /// Names a blob and stores it unless it is there.
     pub fn put(&mut self, kind: BlobKind, plain: &[u8]) -> Result<BlobId, RepoError> {
         let shared = self.shared;

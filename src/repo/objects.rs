@@ -82,6 +82,18 @@ impl NewObject {
         seal: Option<&dyn SealingKey>,
         signer: Signer<'_>,
     ) -> Result<Place, RepoError> {
+        let (place, bytes) = self.seal(repository, seal, signer);
+        store.create(&place, &bytes)?;
+        Ok(place)
+    }
+
+    /// Seals and signs the object without storing it: its place and its bytes.
+    pub fn seal(
+        self,
+        repository: &RepositoryId,
+        seal: Option<&dyn SealingKey>,
+        signer: Signer<'_>,
+    ) -> (Place, Vec<u8>) {
         let NewObject { object_type, epoch, host, domain, sequence, clear, secret } = self;
         let header = Header { epoch, host, domain, sequence, salt: entropy::random() };
         let sealed = match seal {
@@ -106,8 +118,7 @@ impl NewObject {
                 unreachable!("slots and packs have frames of their own")
             }
         };
-        store.create(&place, &bytes)?;
-        Ok(place)
+        (place, bytes)
     }
 }
 

@@ -150,7 +150,8 @@ fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opene
     let verifier = |_: &_| records::host_verifier(repository, hosts, &host);
     let object = SignedObject::read(repository.store.as_ref(), place, &expected, &id, verifier)?;
     let revoked = hosts.iter().filter(|known| known.host == host).find_map(|known| known.revoked);
-    if revoked.is_some_and(|last| sequence > last) {
+    // What the repository itself wrote anew counts, whenever the host was revoked.
+    if revoked.is_some_and(|last| sequence > last) && ledger.stands_for(&hash).is_none() {
         return Err(RepoError::Refused { object: place.to_string(), why: WHY_REVOKED });
     }
     let opened = object.open(&id, Some(&key))?;

@@ -22,6 +22,8 @@ mod library;
 mod options;
 mod protocol_model;
 mod prune;
+mod purge;
+mod repair_snapshots;
 mod restoring;
 mod roles;
 mod round_trip;

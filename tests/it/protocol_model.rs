@@ -31,7 +31,8 @@ fn explore(name: &str, mistake: Option<&str>) -> Option<String> {
     compile.args(["-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=4096", "-o", "pan", "pan.c"]);
     run(compile.current_dir(folder.path())).expect(0);
     // A process may sleep for ever, so ending in the middle is no error (-E).
-    let explored = run(Command::new(folder.path().join("pan")).args(["-E", "-m100000"]).current_dir(folder.path()));
+    let explored =
+        run(Command::new(folder.path().join("pan")).args(["-E", "-m100000"]).current_dir(folder.path()));
     assert!(!explored.stdout.contains("search depth too small"), "{}", explored.both());
     assert!(!explored.stdout.contains("Search not completed") || mistake.is_some(), "{}", explored.both());
     Some(explored.stdout)
@@ -39,7 +40,9 @@ fn explore(name: &str, mistake: Option<&str>) -> Option<String> {
 
 #[test]
 fn the_protocol_of_prune_deletes_nothing_that_is_needed() {
-    let Some(explored) = explore("the_protocol_of_prune_deletes_nothing_that_is_needed", None) else { return };
+    let Some(explored) = explore("the_protocol_of_prune_deletes_nothing_that_is_needed", None) else {
+        return;
+    };
     assert!(explored.contains("errors: 0"), "{explored}");
     let states = explored.lines().find(|line| line.contains("states, stored")).unwrap_or_default();
     println!("{}", states.trim());

@@ -337,6 +337,12 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
             count(report.vanished)
         ))?;
     }
+    if report.purged > 0 {
+        out.summary(&format!(
+            "{} files or messages left out because they were purged",
+            count(report.purged)
+        ))?;
+    }
     if report.problem_count > 0 {
         let line = format!("mailark: {} problems: the snapshot is incomplete\n", count(report.problem_count));
         crate::cli::output::complain(&line);
@@ -386,6 +392,7 @@ fn as_json(report: &Report, options: &Options) -> Value {
         "changed_while_read": report.changed_while_read,
         "vanished": report.vanished,
         "left_out": report.left_out,
+        "purged": report.purged,
         "new_bytes": report.new_bytes,
         "stored_bytes": report.stored_bytes,
         "attachments": {

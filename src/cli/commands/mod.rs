@@ -13,6 +13,8 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod prune;
+pub mod purge;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;
@@ -57,6 +59,8 @@ pub fn run(
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
+        Command::Repair(args) => again_without_cache(&context()?, |context| repair::run(args, context)),
+        Command::Purge(args) => once(&context()?, |context| purge::run(args, context)),
         Command::Snapshots(args) => snapshots::run(args, &context()?),
         Command::Forget(args) => again_without_cache(&context()?, |context| forget::run(args, context)),
         Command::Hold(args) => hold::run(args, &context()?),

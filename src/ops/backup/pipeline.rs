@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::folder::{FolderJob, Slot};
-use super::parent::{Known, ParentFolder};
+use super::parent::{Known, KnownFile, ParentFolder};
 use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::id::BlobId;
 use crate::chunk::SplitStats;
@@ -17,7 +17,10 @@ use crate::format::snapshot::Tree;
 use crate::repo::RepoError;
 use crate::repo::blob_writer::LocalSegments;
 use crate::repo::reader::BlobReader;
+use crate::repo::tombstones::Scope;
 use crate::repo::tree::{PageCut, find};
+use crate::repo::view::join;
+use crate::source::dir::OpenDir;
 use crate::source::meta::Kind;
 use crate::source::problem::{Problem, What};
 use crate::source::start;
@@ -52,6 +55,14 @@ struct BegunPart<'a> {
     folder: Arc<FolderJob<'a>>,
     part: Arc<FolderJob<'a>>,
     known: Option<Tree>,
+}
+
+/// Where the files of a folder are opened and where their entries go.
+struct Around<'a> {
+    job: Arc<FolderJob<'a>>,
+    dir: Option<Arc<OpenDir>>,
+    folder_name: Vec<u8>,
+    scope: Option<Arc<Scope>>,
 }
 
 /// The walking thread's side of the pipeline.
@@ -207,7 +218,7 @@ impl<'a, 'p> Walker<'a, 'p> {
                             }
                         }
                     };
-                    levels.push(self.enter(*folder, job, tree)?);
+                    levels.push(self.enter(*folder, logical, job, tree)?);
                 }
                 Event::Leave => drop(levels.pop()),
             }
@@ -259,9 +270,11 @@ impl<'a, 'p> Walker<'a, 'p> {
     fn enter(
         &mut self,
         folder: Folder,
+        logical: &[u8],
         job: Arc<FolderJob<'a>>,
         known: Option<Tree>,
     ) -> Result<Level<'a>, RepoError> {
+        let scope = self.scope(&folder, logical);
         self.report(&folder);
         self.left_out += folder.left_out;
         let mut parent = match (known, self.parent) {
@@ -270,14 +283,13 @@ impl<'a, 'p> Walker<'a, 'p> {
             }
             _ => ParentFolder::none(),
         };
-        let folder_name = folder.name().to_vec();
-        let dir = folder.dir;
+        let around = Around { job, dir: folder.dir.clone(), folder_name: folder.name().to_vec(), scope };
         let mut folders = Vec::new();
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         for (slot, listed) in folder.entries.into_iter().enumerate() {
             let known = match parent.look_up(&listed) {
-                Known::File(file) => Some(file),
+                Known::File(file) => self.unless_purged(file, around.scope.as_deref())?,
                 Known::Folder(tree) => {
                     folders.push((slot, Some(tree)));
                     continue;
@@ -294,34 +306,59 @@ impl<'a, 'p> Walker<'a, 'p> {
             if batch.len() >= BATCH_FILES || batch_bytes >= BATCH_BYTES {
                 let items = std::mem::take(&mut batch);
                 batch_bytes = 0;
-                self.send(&job, dir.as_ref(), &folder_name, items)?;
+                self.send(&around, items)?;
             }
         }
-        self.send(&job, dir.as_ref(), &folder_name, batch)?;
-        self.worker.deliver(&job, [])?;
-        Ok(Level { job, folders: folders.into_iter() })
+        self.send(&around, batch)?;
+        self.worker.deliver(&around.job, [])?;
+        Ok(Level { job: around.job, folders: folders.into_iter() })
     }
 
-    fn send(
-        &mut self,
-        job: &Arc<FolderJob<'a>>,
-        dir: Option<&Arc<crate::source::dir::OpenDir>>,
-        folder_name: &[u8],
-        items: Vec<Item>,
-    ) -> Result<(), RepoError> {
+    /// What was purged and counts for the files of a folder.
+    fn scope(&self, folder: &Folder, logical: &[u8]) -> Option<Arc<Scope>> {
+        let tombstones = self.shared.tombstones.as_ref()?;
+        let path = match folder.state {
+            // The listing around a single file.
+            FolderState::Partial => start::split(logical).0.to_vec(),
+            _ if folder.path.is_empty() => logical.to_vec(),
+            _ => join(logical, &folder.path),
+        };
+        tombstones.over(&path)
+    }
+
+    /// An unchanged file, unless something in it may have been purged since: then it is read again.
+    fn unless_purged(
+        &self,
+        file: Box<KnownFile>,
+        scope: Option<&Scope>,
+    ) -> Result<Option<Box<KnownFile>>, RepoError> {
+        let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(Some(file)) };
+        let concerned = scope.concerns(&file.file.content, |id: &BlobId| parent.reader.page(id));
+        match concerned {
+            Ok(false) => Ok(Some(file)),
+            Err(error) if error.ends_the_run() => Err(error),
+            // What cannot be read of the parent costs time, no mail.
+            Ok(true) | Err(_) => Ok(None),
+        }
+    }
+
+    fn send(&mut self, around: &Around<'a>, items: Vec<Item>) -> Result<(), RepoError> {
         if items.is_empty() {
             return Ok(());
         }
-        let Some(dir) = dir else {
+        let Some(dir) = &around.dir else {
             // A folder that could not be opened has no entries; should one appear, it is told and left out.
             items.iter().for_each(|item| {
                 let problem =
                     Problem::new(item.listed.name.to_vec(), What::Unreadable, "its folder is closed");
                 self.shared.report(problem);
             });
-            return self.worker.deliver(job, items.into_iter().map(|item| (item.slot, Slot::Nothing)));
+            return self
+                .worker
+                .deliver(&around.job, items.into_iter().map(|item| (item.slot, Slot::Nothing)));
         };
-        let (job, dir, folder_name) = (Arc::clone(job), Arc::clone(dir), folder_name.to_vec());
-        self.batches.send(Batch { job, dir, folder_name, items }).map_err(|_| stopped())
+        let (job, dir) = (Arc::clone(&around.job), Arc::clone(dir));
+        let (folder_name, scope) = (around.folder_name.clone(), around.scope.clone());
+        self.batches.send(Batch { job, dir, folder_name, scope, items }).map_err(|_| stopped())
     }
 }

@@ -32,6 +32,8 @@ pub struct Report {
     pub bytes_read: u64,
     /// Files taken from the parent.
     pub files_unchanged: u64,
+    /// Files, and messages in files, left out because they were purged.
+    pub purged: u64,
     /// Files that were longer or shorter at their end than when they were listed.
     pub changed_while_read: u64,
     /// Files that vanished between listing and reading.

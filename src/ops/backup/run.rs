@@ -26,6 +26,7 @@ use crate::repo::packs::PackMap;
 use crate::repo::presence::Presence;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::tombstones::Tombstones;
 use crate::repo::tree::PageCut;
 use crate::repo::txn::Transaction;
 use crate::repo::{RepoError, Repository, deltas};
@@ -146,9 +147,8 @@ impl Attempt<'_> {
         let parent = find_parent(repository, options, &writer)?;
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let namer = BlobNamer::new(&writer.id_key, &writer.host);
-        let store = || Arc::clone(&repository.store);
-        let reader =
-            BlobReader::new(store(), &packs, namer.clone(), writer.domain, index, PARENT_CACHE_BYTES);
+        let (store, domain) = (|| Arc::clone(&repository.store), writer.domain);
+        let reader = BlobReader::new(store(), &packs, namer.clone(), domain, index, PARENT_CACHE_BYTES);
         let known = parent.as_ref().map(|info| Parent {
             reader: &reader,
             started: info.snapshot.started,
@@ -165,6 +165,7 @@ impl Attempt<'_> {
         let shared = Shared {
             blobs: &blobs,
             presence: &presence,
+            tombstones: Tombstones::of(&self.ledger.tombstones, &writer.domain, &writer.cut_key),
             keys: split_keys(&writer),
             accounts: Accounts::of_this_host(),
             progress,
@@ -382,6 +383,7 @@ impl<'a> Run<'a> {
             files_read: counts.files_read.load(Ordering::Relaxed),
             bytes_read: counts.bytes_read.load(Ordering::Relaxed),
             files_unchanged: counts.files_unchanged.load(Ordering::Relaxed),
+            purged: counts.purged.load(Ordering::Relaxed),
             changed_while_read: counts.changed_while_read.load(Ordering::Relaxed),
             vanished: findings.vanished,
             left_out: walked.left_out,

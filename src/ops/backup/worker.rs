@@ -1,8 +1,12 @@
 //! A worker: takes a batch of one folder's files from open to sealed segment.
 
+mod purged;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+use purged::{Cuts, Digest};
 
 use super::folder::{FolderJob, Slot};
 use super::parent::KnownFile;
@@ -11,7 +15,7 @@ use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::{bytes, limits};
-use crate::chunk::{Sink, SplitStats, Splitter, hint_for};
+use crate::chunk::{Hint, Sink, SplitStats, Splitter, hint_for};
 use crate::format::content::{BlobKind, Content, Section};
 use crate::format::page::{Entry, File, Node, Owner, Xattr};
 use crate::format::snapshot::Tree;
@@ -19,6 +23,7 @@ use crate::repo::RepoError;
 use crate::repo::blob_writer::{BlobWriter, LocalSegments, LocalWriter};
 use crate::repo::content::ContentBuilder;
 use crate::repo::presence::Presence;
+use crate::repo::tombstones::{Scope, Tombstones};
 use crate::source::dir::{Listed, OpenDir};
 use crate::source::extents::Extent;
 use crate::source::meta::{Kind, Meta};
@@ -30,6 +35,8 @@ use crate::source::read::OpenFile;
 const WHOLE_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of a streamed file that are in memory at a time.
 const BLOCK_BYTES: usize = 1 << 20;
+/// How often a mailbox is looked at again that changes while messages are cut out of it.
+const CUT_ATTEMPTS_MAX: usize = 3;
 /// Findings that are kept; all are counted.
 const FINDINGS_MAX: usize = 1_000;
 
@@ -51,6 +58,8 @@ pub struct Batch<'a> {
     pub dir: Arc<OpenDir>,
     /// The folder's own name.
     pub folder_name: Vec<u8>,
+    /// What was purged and counts here.
+    pub scope: Option<Arc<Scope>>,
     /// The files, in order.
     pub items: Vec<Item>,
 }
@@ -61,6 +70,8 @@ pub struct Shared<'a> {
     pub blobs: &'a BlobWriter<'a>,
     /// What the repository holds.
     pub presence: &'a Presence<'a>,
+    /// What was purged.
+    pub tombstones: Option<Tombstones>,
     /// Domain and key material for names and cuts.
     pub keys: SplitKeys,
     /// Names of users and groups.
@@ -92,6 +103,8 @@ pub struct Counts {
     pub bytes_read: AtomicU64,
     /// Files taken from the parent.
     pub files_unchanged: AtomicU64,
+    /// Files, and messages in files, left out because they were purged.
+    pub purged: AtomicU64,
     /// Files that had another size at their end than when they were listed.
     pub changed_while_read: AtomicU64,
 }
@@ -130,6 +143,8 @@ pub struct Worker<'a> {
     pub local: LocalWriter<'a>,
     splitter: Splitter,
     buffer: Vec<u8>,
+    /// What was purged and counts in the folder at hand.
+    scope: Option<Arc<Scope>>,
     owners: HashMap<(u32, u32), Arc<Owner>>,
     /// What its splitter met.
     pub split: SplitStats,
@@ -157,6 +172,8 @@ impl Sink for PieceSink<'_, '_> {
 enum Failed {
     Source(Problem),
     Repository(RepoError),
+    /// It was purged.
+    Purged,
 }
 
 impl From<RepoError> for Failed {
@@ -173,6 +190,7 @@ impl<'a> Worker<'a> {
             local: LocalWriter::new(shared.blobs),
             splitter: Splitter::new(shared.keys.cut_secret),
             buffer: Vec::new(),
+            scope: None,
             owners: HashMap::new(),
             split: SplitStats::default(),
         }
@@ -186,6 +204,7 @@ impl<'a> Worker<'a> {
     /// Takes a batch through; only the repository can fail.
     pub fn run(&mut self, batch: Batch<'a>) -> Result<(), RepoError> {
         let mut delivered = Vec::with_capacity(batch.items.len());
+        self.scope = batch.scope;
         for item in batch.items {
             self.shared.interrupt.check()?;
             let (slot, size) = (item.slot, item.listed.meta.size);
@@ -194,6 +213,10 @@ impl<'a> Worker<'a> {
                 Err(Failed::Repository(error)) => return Err(error),
                 Err(Failed::Source(problem)) => {
                     self.shared.report(problem);
+                    Slot::Nothing
+                }
+                Err(Failed::Purged) => {
+                    purged::count(self.shared, 1);
                     Slot::Nothing
                 }
             };
@@ -298,8 +321,7 @@ impl<'a> Worker<'a> {
             Ok(xattrs) => xattrs.list,
             Err(errno) => return Err(Failed::Source(Problem::from_errno(path(), errno))),
         };
-        self.splitter.begin(hint_for(&listed.name, folder_name));
-        let (content, size) = self.read(&open, &path)?;
+        let (content, size) = self.read(&open, hint_for(&listed.name, folder_name), &path)?;
         let counts = &self.shared.counts;
         counts.files_read.fetch_add(1, Ordering::Relaxed);
         counts.bytes_read.fetch_add(size, Ordering::Relaxed);
@@ -312,53 +334,68 @@ impl<'a> Worker<'a> {
         Ok(self.entry_of(&listed.name, &open.meta, sorted(xattrs), node))
     }
 
-    /// Reads a file through the splitter: its content and its length.
-    fn read(&mut self, open: &OpenFile, path: &dyn Fn() -> Vec<u8>) -> Result<(Content, u64), Failed> {
-        let trouble = |errno| Failed::Source(Problem::from_errno(path(), errno));
-        let Worker { local, splitter, buffer, split, shared, .. } = self;
-        let mut sink = PieceSink { local, content: ContentBuilder::default() };
-        let mut size = 0;
-        buffer.clear();
-        if open.limit() <= WHOLE_FILE_BYTES {
-            open.read_into(buffer).map_err(trouble)?;
-            size = buffer.len() as u64;
-            splitter.push(buffer, &mut sink)?;
-        } else {
-            let whole = [Ok(Extent::Data { offset: 0, len: open.limit() })];
-            let mut sparse = open.meta.maybe_sparse().then(|| open.extents());
-            let extents: &mut dyn Iterator<Item = _> = match sparse {
-                Some(ref mut extents) => extents,
-                None => &mut whole.into_iter(),
-            };
-            for extent in extents {
-                match extent.map_err(trouble)? {
-                    Extent::Hole { len: length, .. } => {
-                        splitter.zeros(length, &mut sink)?;
-                        size += length;
-                    }
-                    Extent::Data { offset, len: length } => {
-                        let end = offset + length;
-                        let mut at = offset;
-                        while at < end {
-                            shared.interrupt.check().map_err(RepoError::from)?;
-                            buffer.clear();
-                            let most = (end - at).min(BLOCK_BYTES as u64) as usize;
-                            let got = open.read_at(at, most, buffer).map_err(trouble)?;
-                            if got == 0 {
-                                break;
-                            }
-                            splitter.push(buffer, &mut sink)?;
-                            at += got as u64;
-                            size += got as u64;
-                        }
-                    }
-                }
+    /// Reads a file through the splitter, without what was purged: its content and its length.
+    fn read(
+        &mut self,
+        open: &OpenFile,
+        hint: Hint,
+        path: &dyn Fn() -> Vec<u8>,
+    ) -> Result<(Content, u64), Failed> {
+        let Some(scope) = self.scope.clone() else {
+            return self.store(open, hint, None, path).map(|(content, size, _)| (content, size));
+        };
+        for _ in 0..CUT_ATTEMPTS_MAX {
+            let found = self.look_for_purged(open, hint, &scope, path)?;
+            let cuts = found.as_ref().map(|(cuts, _)| cuts);
+            let (content, size, steady) = self.store(open, hint, cuts, path)?;
+            if steady {
+                purged::count(self.shared, found.map_or(0, |(_, messages)| messages));
+                return Ok((content, size));
             }
         }
+        Err(purged::unsteady(path()))
+    }
+
+    /// Reads a file without some ranges of it: its content, its length, and whether the ranges still fitted.
+    fn store(
+        &mut self,
+        open: &OpenFile,
+        hint: Hint,
+        cuts: Option<&Cuts>,
+        path: &dyn Fn() -> Vec<u8>,
+    ) -> Result<(Content, u64, bool), Failed> {
+        let Worker { local, splitter, buffer, split, shared, .. } = self;
+        let mut sink = PieceSink { local, content: ContentBuilder::default() };
+        let (mut at, mut size) = (0, 0);
+        let mut digest = Digest::new();
+        splitter.begin(hint);
+        stretches(open, buffer, shared, path, &mut |chunk| {
+            if cuts.is_some() {
+                digest.add(&chunk);
+            }
+            match (chunk, cuts) {
+                (Chunk::Hole(length), _) => {
+                    (at, size) = (at + length, size + length);
+                    splitter.zeros(length, &mut sink)
+                }
+                (Chunk::Data(bytes), None) => {
+                    size += bytes.len() as u64;
+                    splitter.push(bytes, &mut sink)
+                }
+                (Chunk::Data(bytes), Some(cuts)) => {
+                    let left = cuts.left(at, bytes);
+                    at += bytes.len() as u64;
+                    left.into_iter().try_for_each(|part| {
+                        size += part.len() as u64;
+                        splitter.push(part, &mut sink)
+                    })
+                }
+            }
+        })?;
         *split += splitter.finish(&mut sink)?;
         let PieceSink { local, mut content } = sink;
         let content = content.finish(&mut |page| local.put(BlobKind::Tree, page))?;
-        Ok((content, size))
+        Ok((content, size, cuts.is_none_or(|cuts| cuts.fits(&digest))))
     }
 
     /// Reads a stream that has no file behind it.
@@ -415,6 +452,55 @@ impl<'a> Worker<'a> {
         hasher.update(&meta.device.to_le_bytes()).update(&meta.inode.to_le_bytes());
         Some(u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes hold 8")))
     }
+}
+
+/// The next bytes of a file.
+enum Chunk<'b> {
+    Data(&'b [u8]),
+    Hole(u64),
+}
+
+/// Gives a file from its beginning to its end.
+fn stretches(
+    open: &OpenFile,
+    buffer: &mut Vec<u8>,
+    shared: &Shared<'_>,
+    path: &dyn Fn() -> Vec<u8>,
+    give: &mut dyn FnMut(Chunk<'_>) -> Result<(), RepoError>,
+) -> Result<(), Failed> {
+    let trouble = |errno| Failed::Source(Problem::from_errno(path(), errno));
+    buffer.clear();
+    if open.limit() <= WHOLE_FILE_BYTES {
+        open.read_into(buffer).map_err(trouble)?;
+        return Ok(give(Chunk::Data(buffer))?);
+    }
+    let whole = [Ok(Extent::Data { offset: 0, len: open.limit() })];
+    let mut sparse = open.meta.maybe_sparse().then(|| open.extents());
+    let extents: &mut dyn Iterator<Item = _> = match sparse {
+        Some(ref mut extents) => extents,
+        None => &mut whole.into_iter(),
+    };
+    for extent in extents {
+        let (mut at, end) = match extent.map_err(trouble)? {
+            Extent::Hole { len: length, .. } => {
+                give(Chunk::Hole(length))?;
+                continue;
+            }
+            Extent::Data { offset, len: length } => (offset, offset + length),
+        };
+        while at < end {
+            shared.interrupt.check().map_err(RepoError::from)?;
+            buffer.clear();
+            let most = (end - at).min(BLOCK_BYTES as u64) as usize;
+            let got = open.read_at(at, most, buffer).map_err(trouble)?;
+            if got == 0 {
+                break;
+            }
+            give(Chunk::Data(buffer))?;
+            at += got as u64;
+        }
+    }
+    Ok(())
 }
 
 fn sorted(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {

@@ -15,6 +15,7 @@ use mailark::format::pack::{Compression, Segment, SegmentTable, Trailer};
 use mailark::format::page::{Fence, Page};
 use mailark::format::record::{Record, RecordHead, Replacement, SnapshotName};
 use mailark::format::snapshot::{Checkpoint, Snapshot};
+use mailark::repo::tombstones::{Marker, Marking};
 
 use super::document::{self, bytes};
 use super::known;
@@ -74,6 +75,20 @@ fn key_sets_are_as_written() {
         KeySet::decode_padded(&example).unwrap().encode_padded(&mut again);
         assert_eq!(again, example, "{name}");
     }
+}
+
+#[test]
+fn tombstone_marks_are_as_written() {
+    let marker = Marker::new(&known::writer().cut_key);
+    let mut of_message = None;
+    let mut marking = Marking::new(&marker);
+    marking.add(&known::section(), b"", &mut |_| ());
+    let content = marking.finish(&mut |stretch| of_message = stretch.mark);
+    let example = bytes("tombstone-marks");
+    let (of_content, of_folder) = example.split_at(16);
+    assert_eq!(content.unwrap(), of_content);
+    assert_eq!(of_message, content, "a message alone has the mark of its file");
+    assert_eq!(marker.folder(b"/data/alice"), of_folder);
 }
 
 #[test]

@@ -127,6 +127,7 @@ fn derivations_follow_the_written_rule() {
         ("content cut secret", kdf::content_cut_secret(&writer.cut_key).bytes()),
         ("page cut secret", kdf::page_cut_secret(&writer.cut_key).bytes()),
         ("link group secret", kdf::link_group_secret(&writer.cut_key).bytes()),
+        ("tombstone key", kdf::tombstone_key(&writer.cut_key).bytes()),
         ("host signing seed", writer.host_signing_seed.bytes()),
         ("snapshot key", writer.snapshot_key.bytes()),
         ("shared record key", writer.shared_record_key.bytes()),

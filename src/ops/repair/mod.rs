@@ -1,0 +1,3 @@
+//! Repair: what was lost or damaged is had again from what is still there.
+
+pub mod snapshots;
