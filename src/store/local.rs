@@ -64,7 +64,11 @@ impl LocalStore {
         self.disk.sync_folder(&self.root).map_err(fail)?;
         for parent in new.into_iter().filter_map(Path::parent) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            self.disk.sync_folder(parent).map_err(fail)?;
+            match self.disk.sync_folder(parent) {
+                // A folder in which one may make others and not look.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(fail)?,
+            }
         }
         self.spare.keep(|| self.available_bytes());
         Ok(())
@@ -116,7 +120,8 @@ impl LocalStore {
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
         self.disk.sync_folder(folder)?;
         match folder.parent() {
-            Some(parent) if parent != self.root => self.disk.sync_folder(parent),
+            // The root's own name was made durable when it was made, as those of the folders in it were.
+            Some(parent) if parent != self.root && folder != self.root => self.disk.sync_folder(parent),
             _ => Ok(()),
         }
     }

@@ -127,7 +127,10 @@ impl CrashModel {
                 let parts: Vec<&Path> = path.ancestors().collect();
                 for folder in parts.into_iter().rev() {
                     let known = self.folders.contains(folder)
-                        || self.pending.iter().any(|change| matches!(change, Change::Folder(f) if f == folder));
+                        || self
+                            .pending
+                            .iter()
+                            .any(|change| matches!(change, Change::Folder(f) if f == folder));
                     if !known {
                         self.pending.push(Change::Folder(folder.to_owned()));
                     }
@@ -140,12 +143,11 @@ impl CrashModel {
     /// Makes the names in a folder durable; what lies outside of the repository holds only its own folder.
     fn sync(&mut self, path: &Path) {
         let outside = path.is_absolute();
-        let (durable, pending) = std::mem::take(&mut self.pending).into_iter().partition(|change| {
-            match change.path().parent() {
+        let (durable, pending) =
+            std::mem::take(&mut self.pending).into_iter().partition(|change| match change.path().parent() {
                 None => outside,
                 Some(parent) => !outside && parent == path,
-            }
-        });
+            });
         self.pending = pending;
         let durable: Vec<Change> = durable;
         durable.into_iter().for_each(|change| apply(change, &mut self.names, &mut self.folders));

@@ -12,7 +12,9 @@ use mailark::store::disk::{Operation, RecordingDisk};
 use mailark::store::{LocalStore, Storage};
 
 use crate::crash_model::{Aftermath, CrashModel, relative};
-use crate::lab::{Lab, Scenario, findings, is_long, local, new_index, open_with, scenarios, secret, seed, text};
+use crate::lab::{
+    Lab, Scenario, findings, is_long, local, new_index, open_with, scenarios, secret, seed, text,
+};
 use crate::support::{copy_folder, dice};
 
 /// States of one point that are left to the dice.

@@ -320,9 +320,8 @@ impl Lab {
     /// The snapshots of a template.
     fn standing(&self, template: &Path) -> Vec<ObjectHash> {
         let names = files_below(&template.join("snapshots"));
-        let is_named = |hash: &ObjectHash| {
-            names.iter().any(|name| name.to_string_lossy().ends_with(&hash.to_string()))
-        };
+        let is_named =
+            |hash: &ObjectHash| names.iter().any(|name| name.to_string_lossy().ends_with(&hash.to_string()));
         self.older.keys().copied().filter(is_named).collect()
     }
 
@@ -429,7 +428,8 @@ fn key_rows(lab: &Arc<Lab>) -> [Scenario; 3] {
         remove_slot(repository, old)
     });
     let is_changed: Verb = Box::new(move |repository, _| {
-        let gone = repository.store.read(&Place::KeySlot(old), 1 << 16).is_err_and(|error| error.is_missing());
+        let gone =
+            repository.store.read(&Place::KeySlot(old), 1 << 16).is_err_and(|error| error.is_missing());
         claim(opens(repository, &second) && gone, "the key was not changed")
     });
     [

@@ -26,5 +26,6 @@ mod prune;
 mod restoring;
 mod roles;
 mod round_trip;
+mod store_faults;
 mod support;
 mod tree;
