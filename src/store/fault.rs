@@ -137,6 +137,11 @@ impl FaultSwitch {
         std::mem::take(&mut *self.lock()).struck
     }
 
+    /// Calls since it was armed that the fault could befall.
+    pub fn counted(&self) -> u64 {
+        self.lock().counted
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, SwitchState> {
         self.state.lock().expect("no holder panics")
     }
@@ -148,7 +153,7 @@ impl FaultSwitch {
             return None;
         }
         state.counted += 1;
-        let begins = state.counted == plan.spared + 1;
+        let begins = state.counted - 1 == plan.spared;
         let mut strikes = begins || plan.lasting && state.counted > plan.spared;
         if let Fault::StaleList { lists, .. } = plan.fault {
             if begins {

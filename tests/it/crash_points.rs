@@ -147,8 +147,14 @@ fn a_crash_at_any_point_of_a_key_change() {
 }
 
 #[test]
+fn a_crash_at_any_point_of_a_prune() {
+    crash_everywhere(|scenario| scenario.name.contains("prune"));
+}
+
+#[test]
 fn a_crash_at_any_point_of_another_verb() {
-    crash_everywhere(|scenario| !scenario.name.contains("backup") && !scenario.name.starts_with("key"));
+    let told = ["backup", "key", "prune"];
+    crash_everywhere(|scenario| !told.iter().any(|name| scenario.name.contains(name)));
 }
 
 #[test]
