@@ -231,8 +231,7 @@ pub fn all_contents(
 pub fn findings(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<String>, RepoError> {
     let options = check::Options { read_data: check::ReadData::All, workers: 1 };
     let (quiet, interrupt) = (Quiet::default(), Interrupt::default());
-    let report =
-        check::run(repository, index, options, &mut check::Memory::default(), &quiet, &interrupt)?;
+    let report = check::run(repository, index, options, &mut check::Memory::default(), &quiet, &interrupt)?;
     Ok(report.findings.into_iter().map(|found| format!("{}: {}", found.object, found.text)).collect())
 }
 

@@ -26,6 +26,7 @@ mod prune;
 mod restoring;
 mod roles;
 mod round_trip;
+mod spare;
 mod store_faults;
 mod support;
 mod tree;

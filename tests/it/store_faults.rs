@@ -24,7 +24,7 @@ enum Level {
 }
 
 /// Calls that are failed in the short form, with each fault.
-const CALLS_MAX: u64 = 30;
+const CALLS_MAX: u64 = 24;
 
 const ONCE: bool = false;
 const LASTING: bool = true;
