@@ -24,6 +24,8 @@ pub struct Transaction<'a> {
     next_delta: u64,
     stored: Vec<ObjectHash>,
     parent: Option<ObjectHash>,
+    /// Highest number of the host that this run knows of: a list may lag behind.
+    last_number: u64,
 }
 
 impl<'a> Transaction<'a> {
@@ -34,9 +36,10 @@ impl<'a> Transaction<'a> {
         index: &'a RwLock<Index>,
         parent: Option<&SnapshotInfo>,
     ) -> Result<Transaction<'a>, RepoError> {
+        let last_number = parent.map_or(0, |info| info.sequence);
         let parent = parent.map(|info| info.hash);
         let next_delta = deltas::next_sequence(repository, &writer.host)?;
-        Ok(Transaction { repository, writer, index, next_delta, stored: Vec::new(), parent })
+        Ok(Transaction { repository, writer, index, next_delta, stored: Vec::new(), parent, last_number })
     }
 
     /// Makes packs durable, and their blobs known to everyone.
@@ -61,13 +64,13 @@ impl<'a> Transaction<'a> {
     }
 
     /// Commits the snapshot; everything it refers to was published before. Gives its number and hash.
-    pub fn commit(self, snapshot: &Snapshot) -> Result<(u64, ObjectHash), RepoError> {
+    pub fn commit(mut self, snapshot: &Snapshot) -> Result<(u64, ObjectHash), RepoError> {
         self.write(ObjectType::Snapshot, snapshot.encode())
     }
 
-    fn write(&self, object_type: ObjectType, secret: Vec<u8>) -> Result<(u64, ObjectHash), RepoError> {
+    fn write(&mut self, object_type: ObjectType, secret: Vec<u8>) -> Result<(u64, ObjectHash), RepoError> {
         let last = snapshots::last_sequence(self.repository, &self.writer.host)?;
-        let sequence = following(last, Folder::Snapshots)?;
+        let sequence = following(last.max(self.last_number), Folder::Snapshots)?;
         let object = NewObject {
             object_type,
             epoch: self.writer.epoch,
@@ -80,6 +83,7 @@ impl<'a> Transaction<'a> {
         let key = &self.writer.snapshot_key;
         let signer = Signer::Host(self.writer);
         let place = object.write(self.repository.store.as_ref(), &self.repository.id(), Some(key), signer)?;
+        self.last_number = sequence;
         Ok((sequence, *place.hash().expect("snapshots are named by their hash")))
     }
 }

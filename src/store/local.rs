@@ -5,38 +5,52 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Folder, Place, Storage, StoreError, Temporary};
+use super::disk::{Disk, RealDisk};
+use super::spare::{SPARE_NAME, Spare};
+use super::{Folder, Place, Storage, StoreError, StoreErrorKind, Temporary};
 use crate::base::clock::{self, UnixNanos};
 use crate::base::entropy;
 use crate::base::id::{HostId, ObjectHash};
 
 /// Bytes of the disk that a backup leaves alone, so that the mail on the same disk can still be delivered.
-const RESERVE_BYTES: u64 = 32 << 20;
+pub(super) const RESERVE_BYTES: u64 = 32 << 20;
 
 /// A store in a folder.
 #[derive(Debug)]
 pub struct LocalStore {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
+    spare: Spare,
     /// Folders that received a pack since the last barrier.
     unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Why a barrier failed: a later one that goes well proves nothing about what the first one covered.
+    broken: Mutex<Option<String>>,
 }
 
 impl LocalStore {
     /// Opens the store in `root`, which need not exist.
     pub fn new(root: &Path) -> LocalStore {
-        LocalStore { root: root.to_owned(), unsynced: Mutex::default() }
+        LocalStore::with_disk(root, Arc::new(RealDisk))
+    }
+
+    /// The same, with all changes made by `disk`.
+    pub fn with_disk(root: &Path, disk: Arc<dyn Disk>) -> LocalStore {
+        let spare = Spare::new(root, Arc::clone(&disk));
+        let (unsynced, broken) = Default::default();
+        LocalStore { root: root.to_owned(), disk, spare, unsynced, broken }
     }
 
     /// Makes the folders of a new store; `root` must be absent or empty.
     pub fn prepare(&self) -> Result<(), StoreError> {
         let fail = |error| StoreError::new("create", self.location(), error);
-        make_folder(&self.root).map_err(fail)?;
+        let new: Vec<&Path> = self.root.ancestors().take_while(|folder| !folder.exists()).collect();
+        self.disk.make_folder(&self.root).map_err(fail)?;
         if fs::read_dir(&self.root).map_err(fail)?.next().is_some() {
             let detail = match self.list(Folder::Packs)?.len() {
                 0 => "the folder is not empty (an interrupted init leaves one, without packs)".to_owned(),
@@ -45,9 +59,19 @@ impl LocalStore {
             return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, detail)));
         }
         for name in Folder::ALL.iter().map(|folder| folder.name()).chain(["tmp"]) {
-            make_folder(&self.root.join(name)).map_err(fail)?;
+            self.disk.make_folder(&self.root.join(name)).map_err(fail)?;
         }
-        sync_folder(&self.root).map_err(fail)
+        self.disk.sync_folder(&self.root).map_err(fail)?;
+        for parent in new.into_iter().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match self.disk.sync_folder(parent) {
+                // A folder in which one may make others and not look.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(fail)?,
+            }
+        }
+        self.spare.keep(|| self.available_bytes());
+        Ok(())
     }
 
     fn path(&self, place: &Place) -> PathBuf {
@@ -57,15 +81,13 @@ impl LocalStore {
     fn begin(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
         let path =
             self.root.join("tmp").join(format!("{owner}-{:016x}", u64::from_le_bytes(entropy::random())));
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(0o600);
-        let file = options.open(&path).or_else(|error| {
+        let file = self.disk.create_file(&path).or_else(|error| {
             // A copy of a repository made by a tool that skips empty folders has no tmp/.
             if error.kind() != io::ErrorKind::NotFound || !self.root.join("config").exists() {
                 return Err(error);
             }
-            make_folder(&self.root.join("tmp"))?;
-            options.open(&path)
+            self.disk.make_folder(&self.root.join("tmp"))?;
+            self.disk.create_file(&path)
         });
         let file = file.map_err(|error| StoreError::new("create a file in", self.location(), error))?;
         Ok((file, path))
@@ -76,21 +98,48 @@ impl LocalStore {
         let fail = |error| StoreError::new("create", place.to_string(), error);
         let target = self.path(place);
         let folder = target.parent().expect("objects lie in folders").to_owned();
-        let mut moved = rename_if_absent(temporary, &target);
+        let mut moved = self.disk.rename_new(temporary, &target);
         if matches!(&moved, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            make_folder(&folder).map_err(fail)?;
-            sync_folder(folder.parent().expect("a folder of objects has a parent")).map_err(fail)?;
-            moved = rename_if_absent(temporary, &target);
+            self.disk.make_folder(&folder).map_err(fail)?;
+            moved = self.disk.rename_new(temporary, &target);
         }
         match moved {
             Ok(()) => Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && place.hash().is_some() => {
                 // The same name is the same content, so the twin is as good; readers verify the hash anyway.
-                fs::remove_file(temporary).map_err(fail)?;
+                self.disk.remove_file(temporary).map_err(fail)?;
                 Ok(folder)
             }
             Err(error) => Err(fail(error)),
         }
+    }
+
+    /// Makes the names in a folder of objects durable, and that of the folder itself.
+    ///
+    /// Whoever made the folder may have come to an end before it was synced into the one above it.
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        self.disk.sync_folder(folder)?;
+        match folder.parent() {
+            // The root's own name was made durable when it was made, as those of the folders in it were.
+            Some(parent) if parent != self.root && folder != self.root => self.disk.sync_folder(parent),
+            _ => Ok(()),
+        }
+    }
+
+    fn create_once(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        let name = place.to_string();
+        let (file, temporary) = self.begin("object")?;
+        let written =
+            self.disk.write(&file, &temporary, bytes).and_then(|()| self.disk.sync_file(&file, &temporary));
+        let published = match written {
+            Ok(()) => self.publish(&temporary, place),
+            Err(error) => Err(StoreError::new("write", &name, error)),
+        };
+        let folder = published.inspect_err(|_| {
+            // Best effort: what stays in tmp/ is collected by prune.
+            let _ = self.disk.remove_file(&temporary);
+        })?;
+        self.sync_names(&folder).map_err(|error| StoreError::new("sync", name, error))
     }
 
     fn check_space(&self, bytes: u64, object: &str) -> Result<(), StoreError> {
@@ -109,30 +158,6 @@ const SHARES: [u32; 8] =
     [0x6969, 0x517b, 0xff53_4d42, 0x6573_5546, 0x00c3_6400, 0x0bd0_0bd0, 0x7461_636f, 0x0116_1970];
 /// How late: NFS clients look again after a minute at most.
 const SHARE_STALENESS: Duration = Duration::from_secs(65);
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Shares without RENAME_NOREPLACE: a hard link refuses a taken name as well.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-            match fs::hard_link(from, to) {
-                Ok(()) => fs::remove_file(from),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-                Err(_) if to.try_exists()? => Err(io::ErrorKind::AlreadyExists.into()),
-                Err(_) => fs::rename(from, to),
-            }
-        }
-        result => Ok(result?),
-    }
-}
 
 impl Storage for LocalStore {
     fn location(&self) -> String {
@@ -199,39 +224,49 @@ impl Storage for LocalStore {
 
     fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
         // The reserve is kept from packs only: without their delta and snapshot they would be worth nothing.
-        let name = place.to_string();
-        let (mut file, temporary) = self.begin("object")?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        if let Err(error) = written {
-            // Best effort: what stays in tmp/ is collected by prune.
-            let _ = fs::remove_file(&temporary);
-            return Err(StoreError::new("write", name, error));
+        let mut created = self.create_once(place, bytes);
+        if matches!(&created, Err(error) if error.kind == StoreErrorKind::Full)
+            && Spare::serves(place, bytes.len())
+            && self.spare.give_up()
+        {
+            created = self.create_once(place, bytes);
         }
-        let folder = self.publish(&temporary, place)?;
-        sync_folder(&folder).map_err(|error| StoreError::new("sync", name, error))
+        created?;
+        self.spare.keep(|| self.available_bytes());
+        Ok(())
     }
 
     fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
         self.check_space(crate::base::limits::PACK_BYTES_AIM, "a pack")?;
         let (file, path) = self.begin(&host.to_string())?;
-        Ok(PackFile { file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
+        let disk = Arc::clone(&self.disk);
+        Ok(PackFile { disk, file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
     }
 
     fn barrier(&self) -> Result<(), StoreError> {
-        let mut folders = self.unsynced.lock().expect("no holder panics");
-        // A folder leaves the list only when it is synced: a later barrier must not pass over it.
-        while let Some(folder) = folders.first() {
-            sync_folder(folder)
-                .map_err(|error| StoreError::new("sync", folder.display().to_string(), error))?;
-            folders.pop_first();
+        let mut broken = self.broken.lock().expect("no holder panics");
+        if let Some(why) = broken.as_ref() {
+            let error = io::Error::other(format!("it failed before: {why}"));
+            return Err(StoreError::new("sync", self.location(), error));
         }
+        let mut folders = self.unsynced.lock().expect("no holder panics");
+        let above = folders.first().and_then(|folder| folder.parent()).map(Path::to_owned);
+        for folder in folders.iter().chain(&above) {
+            if let Err(error) = self.disk.sync_folder(folder) {
+                *broken = Some(error.to_string());
+                return Err(StoreError::new("sync", folder.display().to_string(), error));
+            }
+        }
+        folders.clear();
         Ok(())
     }
 
     fn remove(&self, place: &Place) -> Result<(), StoreError> {
         let path = self.path(place);
-        let removed =
-            fs::remove_file(&path).and_then(|()| sync_folder(path.parent().expect("an object's folder")));
+        let removed = self
+            .disk
+            .remove_file(&path)
+            .and_then(|()| self.disk.sync_folder(path.parent().expect("an object's folder")));
         removed.map_err(|error| StoreError::new("remove", place.to_string(), error))
     }
 
@@ -250,7 +285,7 @@ impl Storage for LocalStore {
             let (file, path) = self.begin("probe")?;
             let now = file.metadata().and_then(|found| found.modified());
             // What stays is collected like everything else in tmp/.
-            let _ = fs::remove_file(&path);
+            let _ = self.disk.remove_file(&path);
             now.map(clock::of).map_err(|error| StoreError::new("read", "tmp", error))
         };
         // The clock of a share may differ from ours; of a full or read-only one ours is as good as it gets.
@@ -278,7 +313,7 @@ impl Storage for LocalStore {
             let (Ok(metadata), Ok(name)) = (entry.metadata(), entry.file_name().into_string()) else {
                 continue;
             };
-            if metadata.is_file() {
+            if metadata.is_file() && name != SPARE_NAME {
                 let written = clock::of(metadata.modified().map_err(fail)?);
                 let idle = Duration::from_nanos((now - written).clamp(0, i64::MAX.into()) as u64);
                 found.push(Temporary { name, bytes: metadata.len(), idle });
@@ -293,15 +328,17 @@ impl Storage for LocalStore {
         if name.contains('/') || name.starts_with('.') {
             return Err(fail(io::ErrorKind::InvalidInput.into()));
         }
-        fs::remove_file(self.root.join("tmp").join(name)).map_err(fail)
+        self.disk.remove_file(&self.root.join("tmp").join(name)).map_err(fail)
     }
 
     fn finish_pack(&self, mut pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
         let hash = ObjectHash(*pack.hasher.finalize().as_bytes());
         let place = Place::Pack(hash);
-        let file = pack.file.take().expect("a pack is finished once");
-        file.sync_data().map_err(|error| StoreError::new("sync", place.to_string(), error))?;
+        let file = pack.file.as_ref().expect("a pack is finished once");
+        let synced = self.disk.sync_file(file, &pack.path);
+        synced.map_err(|error| StoreError::new("sync", place.to_string(), error))?;
         let folder = self.publish(&pack.path, &place)?;
+        pack.file = None;
         self.unsynced.lock().expect("no holder panics").insert(folder);
         Ok((hash, pack.bytes))
     }
@@ -327,6 +364,7 @@ fn subfolders(path: &Path) -> io::Result<Option<Vec<String>>> {
 /// A pack that is being written under `tmp/`; dropped unfinished, it is removed.
 #[derive(Debug)]
 pub struct PackFile {
+    disk: Arc<dyn Disk>,
     file: Option<File>,
     path: PathBuf,
     hasher: blake3::Hasher,
@@ -338,8 +376,8 @@ impl PackFile {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
-        let file = self.file.as_mut().expect("an open pack has its file");
-        file.write_all(bytes).map_err(|error| StoreError::new("write", "a pack", error))
+        let file = self.file.as_ref().expect("an open pack has its file");
+        self.disk.write(file, &self.path, bytes).map_err(|error| StoreError::new("write", "a pack", error))
     }
 
     /// Bytes written so far.
@@ -352,7 +390,7 @@ impl Drop for PackFile {
     fn drop(&mut self) {
         if self.file.is_some() {
             // Best effort: what stays in tmp/ is collected by prune.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.disk.remove_file(&self.path);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Layer 2: where a repository's objects lie. Objects are created if absent and never changed.
 
+pub mod disk;
 mod error;
+pub mod fault;
 mod local;
 mod place;
+mod spare;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, PackFile};
@@ -42,7 +45,7 @@ pub trait Storage: Send + Sync {
     fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError>;
     /// Names a finished pack by its hash; durable after the next [`Storage::barrier`]. Gives hash and size.
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError>;
-    /// Makes everything durable that was created before.
+    /// Makes everything durable that was created before. Once it has failed it fails for ever.
     fn barrier(&self) -> Result<(), StoreError>;
     /// Removes an object (a key slot; packs belong to prune).
     fn remove(&self, place: &Place) -> Result<(), StoreError>;

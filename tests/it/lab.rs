@@ -1,0 +1,495 @@
+//! A small repository with some history, the verbs that change one, and what must hold whatever befell them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use mailark::base::id::ObjectHash;
+use mailark::base::interrupt::Interrupt;
+use mailark::base::progress::Quiet;
+use mailark::crypto::blob_id::BlobNamer;
+use mailark::crypto::slot::Secret;
+use mailark::format::page::Node;
+use mailark::format::record::Record;
+use mailark::index::Index;
+use mailark::ops::{backup, check, prune};
+use mailark::repo::extract::extract_bytes;
+use mailark::repo::ledger::Ledger;
+use mailark::repo::packs::PackMap;
+use mailark::repo::reader::BlobReader;
+use mailark::repo::repository::NewSlot;
+use mailark::repo::snapshots::{self, SnapshotInfo};
+use mailark::repo::view::{Step, View};
+use mailark::repo::{RepoError, Repository, records};
+use mailark::source::exclude::Excludes;
+use mailark::source::start::Start;
+use mailark::store::{Folder, LocalStore, Place, Storage, StoreErrorKind};
+
+use crate::support::{TestEnv, copy_folder, files_below, noise, settle};
+use crate::tree::{TreeFixture, mail, mail_with_attachment, message_name};
+
+/// Something done to an open repository.
+pub type Verb = Box<dyn Fn(&Repository, &RwLock<Index>) -> Result<(), String> + Send + Sync>;
+
+/// Each path of a snapshot: what it is, and the digest of its bytes.
+pub type Contents = BTreeMap<Vec<u8>, (String, [u8; 32])>;
+
+/// A verb, where it is run, and what it may do.
+pub struct Scenario {
+    pub name: &'static str,
+    /// The repository as it stands before.
+    pub template: PathBuf,
+    pub verb: Verb,
+    /// Holds once the verb has said that all went well.
+    pub done: Verb,
+    /// Older snapshots that the verb may drop.
+    pub drops: Vec<ObjectHash>,
+    /// A listing that lags behind is within what the verb promises to bear.
+    pub bears_stale_lists: bool,
+}
+
+/// Where it all lies.
+pub struct Lab {
+    pub env: TestEnv,
+    /// What opens the repository: one of them at any time.
+    pub keys: [Vec<u8>; 2],
+    /// All snapshots of the templates.
+    pub older: BTreeMap<ObjectHash, Contents>,
+    /// What any other snapshot may hold.
+    newer: Vec<Contents>,
+}
+
+/// `MAILARK_TEST_SEED`, or another one each time.
+pub fn seed() -> u64 {
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = std::env::var("MAILARK_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now);
+    println!("MAILARK_TEST_SEED={seed}");
+    seed
+}
+
+/// The long form, which takes many minutes.
+pub fn is_long() -> bool {
+    std::env::var_os("MAILARK_TEST_LONG").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+pub fn secret(key: &[u8]) -> Secret {
+    Secret::KeyFile(key.to_vec())
+}
+
+pub fn text(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Packs so small that a run makes several.
+const PACK_BYTES: u64 = 16 << 10;
+
+fn options(host: &str, job: &str, source: &Path) -> backup::Options {
+    backup::Options {
+        host_name: host.to_owned(),
+        job: job.to_owned(),
+        starts: vec![Start::new(source, Some(b"/data")).unwrap()],
+        stream: None,
+        excludes: Excludes::default(),
+        own: Vec::new(),
+        one_file_system: false,
+        tags: Vec::new(),
+        dry_run: false,
+        workers: 1,
+    }
+}
+
+pub fn back_up(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    (host, job, source): (&str, &str, &Path),
+) -> Result<(), String> {
+    let report =
+        backup::run(repository, index, &options(host, job, source), &Quiet::default(), &Interrupt::default());
+    let report = report.map_err(text)?;
+    match report.problem_count {
+        0 => Ok(()),
+        _ => Err(format!("problems with the source: {:?}", report.findings)),
+    }
+}
+
+pub fn new_index(repository: &Repository) -> RwLock<Index> {
+    RwLock::new(Index::in_memory(&repository.id()))
+}
+
+/// Opens with the first key that fits.
+pub fn open_with(store: &Arc<dyn Storage>, keys: &[Vec<u8>]) -> Result<Repository, RepoError> {
+    let mut last = None;
+    for key in keys {
+        match Repository::open(Arc::clone(store), &secret(key)) {
+            Ok(mut repository) => {
+                repository.config.pack_bytes = PACK_BYTES;
+                return Ok(repository);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.expect("at least one key"))
+}
+
+pub fn local(root: &Path) -> Arc<dyn Storage> {
+    Arc::new(LocalStore::new(root))
+}
+
+/// Reads everything that a snapshot holds.
+pub fn contents(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    info: &SnapshotInfo,
+) -> Result<Contents, String> {
+    let packs = PackMap::new(Arc::clone(&repository.keys));
+    let keys = repository.keys.domain(&info.domain).ok_or("no keys of its domain")?;
+    let namer = BlobNamer::new(&keys.id_key, &info.host);
+    let store = Arc::clone(&repository.store);
+    let reader = BlobReader::new(store, &packs, namer, info.domain, index, 8 << 20);
+    let mut contents = Contents::new();
+    for step in View::new(&reader, &info.snapshot, b"/") {
+        let (path, entry) = match step {
+            Step::Entry(path, entry) => (path, entry),
+            Step::Leave => continue,
+            Step::Broken(path, error) => {
+                return Err(format!("{}: {}", String::from_utf8_lossy(&path), text(error)));
+            }
+        };
+        let mut hasher = blake3::Hasher::new();
+        let what = match &entry.node {
+            Node::File(file) => {
+                let interrupt = Interrupt::default();
+                extract_bytes::<String>(&reader, file, &interrupt, |bytes| {
+                    hasher.update(bytes);
+                    Ok(())
+                })
+                .map_err(|error| format!("{}: {error}", String::from_utf8_lossy(&path)))?;
+                format!("file {}", file.size)
+            }
+            Node::Folder(_) => "folder".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let what = format!("{what} {:o} {}.{}", entry.mode, entry.mtime_s, entry.mtime_ns);
+        contents.insert(path, (what, *hasher.finalize().as_bytes()));
+    }
+    Ok(contents)
+}
+
+/// The files of a source are those of a snapshot, byte for byte.
+fn assert_holds(contents: &Contents, source: &Path) {
+    let files = files_below(source);
+    let stored = contents.values().filter(|(what, _)| what.starts_with("file")).count();
+    assert_eq!(files.len(), stored);
+    for file in files {
+        let path = Path::new("/data").join(file.strip_prefix(source).unwrap());
+        let (_, digest) = &contents[path.as_os_str().as_encoded_bytes()];
+        assert_eq!(digest, blake3::hash(&fs::read(&file).unwrap()).as_bytes(), "{path:?}");
+    }
+}
+
+/// The files of one state of the mail that is backed up.
+fn source(env: &TestEnv, name: &str, numbers: std::ops::Range<u64>) -> TreeFixture {
+    let tree = TreeFixture::new(env.path(name));
+    for number in numbers.clone() {
+        tree.file(format!("{}/cur/{}", number % 3, message_name(number, "S")), mail(number));
+    }
+    let letter = numbers.start + 1_000;
+    tree.file(format!("0/cur/{}", message_name(letter, "")), mail_with_attachment(letter, 30_000));
+    tree.file("files/same", noise(1, 9_000));
+    tree.file("files/other", noise(numbers.end, 20_000 + numbers.end as usize));
+    tree
+}
+
+/// All snapshots that can be read, with what they hold; damage is an error.
+pub fn all_contents(
+    repository: &Repository,
+    index: &RwLock<Index>,
+) -> Result<Vec<(SnapshotInfo, Contents)>, String> {
+    let listed = snapshots::list(repository).map_err(text)?;
+    if let Some((place, error)) = listed.unusable.first() {
+        return Err(format!("{place}: {error}"));
+    }
+    listed
+        .snapshots
+        .into_iter()
+        .map(|info| {
+            let held = contents(repository, index, &info)?;
+            Ok((info, held))
+        })
+        .collect()
+}
+
+/// Everything that `check --read-data` finds.
+pub fn findings(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<String>, RepoError> {
+    let options = check::Options { read_data: check::ReadData::All, workers: 1 };
+    let (quiet, interrupt) = (Quiet::default(), Interrupt::default());
+    let report = check::run(repository, index, options, &mut check::Memory::default(), &quiet, &interrupt)?;
+    Ok(report.findings.into_iter().map(|found| format!("{}: {}", found.object, found.text)).collect())
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        let env = TestEnv::new();
+        let keys = [noise(11, 32), noise(12, 32)];
+        for (name, numbers) in [("old-1", 0..8), ("old-2", 4..12), ("data-1", 20..32), ("data-2", 26..40)] {
+            source(&env, name, numbers);
+        }
+        settle();
+        let fresh = env.path("fresh");
+        let first = secret(&keys[0]);
+        Repository::init(LocalStore::new(&fresh), &[NewSlot { secret: &first, label: "first" }]).unwrap();
+        let mut lab = Lab { env, keys, older: BTreeMap::new(), newer: Vec::new() };
+        lab.extend(&fresh, &["old-1", "old-2"], "old");
+        let grown = lab.env.path("grown");
+        copy_folder(&fresh, &grown);
+        lab.extend(&grown, &["data-1"], "data");
+        // What the run under test is going to make, from a repository that nobody troubles.
+        let whole = lab.env.path("whole");
+        copy_folder(&grown, &whole);
+        let mut other = Lab { older: BTreeMap::new(), ..lab };
+        other.extend(&whole, &["data-2"], "data");
+        lab = other;
+        lab
+    }
+
+    /// Backs up and notes what came of it.
+    fn extend(&mut self, root: &Path, sources: &[&str], job: &str) {
+        let repository = open_with(&local(root), &self.keys).unwrap();
+        let index = new_index(&repository);
+        for name in sources {
+            let source = self.env.path(name);
+            back_up(&repository, &index, ("mx1", job, &source)).unwrap();
+            let made = all_contents(&repository, &index).unwrap();
+            let (info, held) = made.into_iter().max_by_key(|(info, _)| info.sequence).unwrap();
+            assert_holds(&held, &source);
+            self.older.insert(info.hash, held.clone());
+            self.newer.push(held);
+        }
+    }
+
+    pub fn source(&self, name: &str) -> PathBuf {
+        self.env.path(name)
+    }
+
+    /// Opens a repository in which all may be as it should.
+    pub fn open(&self, root: &Path) -> Result<Repository, String> {
+        open_with(&local(root), &self.keys).map_err(text)
+    }
+
+    /// Nothing older suffered, nothing is damaged, and what is new is right.
+    ///
+    /// `older` are the snapshots that stood before.
+    pub fn is_whole(&self, root: &Path, scenario: &Scenario) -> Result<(), String> {
+        let repository = self.open(root)?;
+        let index = new_index(&repository);
+        self.is_sound(&repository, &index, scenario)
+    }
+
+    pub fn is_sound(
+        &self,
+        repository: &Repository,
+        index: &RwLock<Index>,
+        scenario: &Scenario,
+    ) -> Result<(), String> {
+        let found = findings(repository, index).map_err(text)?;
+        if !found.is_empty() {
+            return Err(format!("check finds {found:?}"));
+        }
+        let held = all_contents(repository, index)?;
+        for (info, contents) in &held {
+            let right = match self.older.get(&info.hash) {
+                Some(known) => known == contents,
+                None => self.newer.contains(contents),
+            };
+            if !right {
+                return Err(format!("snapshot {} does not hold what it should", info.hash.short()));
+            }
+        }
+        for hash in self.standing(&scenario.template) {
+            if !scenario.drops.contains(&hash) && !held.iter().any(|(info, _)| info.hash == hash) {
+                return Err(format!("snapshot {} is gone", hash.short()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a template.
+    fn standing(&self, template: &Path) -> Vec<ObjectHash> {
+        let names = files_below(&template.join("snapshots"));
+        let is_named =
+            |hash: &ObjectHash| names.iter().any(|name| name.to_string_lossy().ends_with(&hash.to_string()));
+        self.older.keys().copied().filter(is_named).collect()
+    }
+
+    /// Another backup works, and what it made can be read.
+    pub fn goes_on(&self, root: &Path) -> Result<(), String> {
+        let repository = self.open(root)?;
+        let index = new_index(&repository);
+        back_up(&repository, &index, ("mx1", "data", &self.source("data-2")))?;
+        self.holds_newest(&repository, &new_index(&repository), "mx1", "data-2")
+    }
+
+    /// The newest snapshot of the job `data` holds that source.
+    fn holds_newest(
+        &self,
+        repository: &Repository,
+        index: &RwLock<Index>,
+        host: &str,
+        source: &str,
+    ) -> Result<(), String> {
+        mailark::repo::deltas::sync(repository, index).map_err(text)?;
+        let listed = snapshots::list(repository).map_err(text)?;
+        let own = listed
+            .snapshots
+            .iter()
+            .filter(|info| info.snapshot.job == "data" && info.snapshot.host_name == host);
+        let newest = own.max_by_key(|info| info.snapshot.started).ok_or("there is no snapshot of the job")?;
+        let held = contents(repository, index, newest)?;
+        let files = files_below(&self.source(source)).len();
+        let stored = held.values().filter(|(what, _)| what.starts_with("file")).count();
+        if files != stored || !self.newer.contains(&held) {
+            return Err("the newest snapshot does not hold the source".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Every verb under test. A new verb is one more row.
+pub fn scenarios(lab: &Arc<Lab>) -> Vec<Scenario> {
+    let mut all = vec![
+        backup_row(lab, "first backup of a job", "fresh", "mx1"),
+        backup_row(lab, "second backup of a job", "grown", "mx1"),
+        backup_row(lab, "first backup of a host", "grown", "mx2"),
+    ];
+    all.extend(key_rows(lab));
+    all.extend(prune_rows(lab));
+    all
+}
+
+/// Writes the record that drops the oldest snapshot of the job `old`; gives its hash.
+fn forget_oldest(lab: &Lab, root: &Path) -> ObjectHash {
+    let repository = lab.open(root).unwrap();
+    let listed = snapshots::list(&repository).unwrap();
+    let oldest = listed.snapshots.iter().find(|info| info.snapshot.job == "old").unwrap();
+    let forget = Record::Forget { snapshots: vec![oldest.name()], rule: "test".to_owned() };
+    records::write(&repository, &forget).unwrap();
+    oldest.hash
+}
+
+fn prune(repository: &Repository, index: &RwLock<Index>, grace: Duration) -> Result<(), String> {
+    let options = prune::Options {
+        grace,
+        max_unused: prune::MaxUnused::Percent(0.0),
+        drop_checkpoints: false,
+        dry_run: false,
+        workers: 1,
+    };
+    let pruned = prune::run(repository, index, options, &Quiet::default(), &Interrupt::default());
+    pruned.map(drop).map_err(text)
+}
+
+fn prune_rows(lab: &Arc<Lab>) -> [Scenario; 2] {
+    let template = lab.env.path("forgotten");
+    copy_folder(&lab.env.path("grown"), &template);
+    let dropped = forget_oldest(lab, &template);
+    let row = |name, verb| Scenario {
+        name,
+        template: template.clone(),
+        verb,
+        done: Box::new(move |repository: &Repository, _: &RwLock<Index>| {
+            let listed = repository.store.list(Folder::Snapshots).map_err(text)?;
+            let gone = listed.iter().all(|(place, _)| place.hash() != Some(&dropped));
+            claim(gone, "the forgotten snapshot is still there")?;
+            let ledger = Ledger::read(repository).map_err(text)?;
+            claim(ledger.open_condemns().count() == 0, "a condemn is open")
+        }),
+        drops: vec![dropped],
+        // A store without staleness shows at once what was created; prune rests on that.
+        bears_stale_lists: false,
+    };
+    let now: Verb = Box::new(|repository, index| prune(repository, index, Duration::ZERO));
+    // The first condemns, the second deletes and finds nothing more to condemn.
+    let later: Verb = Box::new(|repository, index| {
+        let moment = Duration::from_nanos(1);
+        (0..3).try_for_each(|_| prune(repository, index, moment))
+    });
+    [row("prune at once", now), row("prune with a grace", later)]
+}
+
+fn backup_row(lab: &Arc<Lab>, name: &'static str, template: &str, host: &'static str) -> Scenario {
+    let (doing, done) = (Arc::clone(lab), Arc::clone(lab));
+    Scenario {
+        name,
+        template: lab.env.path(template),
+        verb: Box::new(move |repository, index| {
+            back_up(repository, index, (host, "data", &doing.source("data-2")))
+        }),
+        done: Box::new(move |repository, index| done.holds_newest(repository, index, host, "data-2")),
+        drops: Vec::new(),
+        bears_stale_lists: true,
+    }
+}
+
+fn opens(repository: &Repository, key: &[u8]) -> bool {
+    Repository::open(Arc::clone(&repository.store), &secret(key)).is_ok()
+}
+
+fn claim(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+/// Removes a slot as the program does: one that is gone already is removed.
+fn remove_slot(repository: &Repository, id: mailark::base::id::SlotId) -> Result<(), String> {
+    match repository.remove_slot(id) {
+        Err(RepoError::Store(error)) if error.kind == StoreErrorKind::Missing => Ok(()),
+        removed => removed.map_err(text),
+    }
+}
+
+fn key_rows(lab: &Arc<Lab>) -> [Scenario; 3] {
+    let two = lab.env.path("two-keys");
+    copy_folder(&lab.env.path("grown"), &two);
+    let repository = lab.open(&two).unwrap();
+    let third = noise(13, 32);
+    let added = repository.add_slot(&repository.keys, &secret(&third), "third", "").unwrap();
+    let (old, second) = (repository.opened.unwrap(), lab.keys[1].clone());
+    let row = |name, template, verb, done| {
+        let template = lab.env.path(template);
+        Scenario { name, template, verb, done, drops: Vec::new(), bears_stale_lists: true }
+    };
+    let key = second.clone();
+    let add: Verb = Box::new(move |repository, _| {
+        repository.add_slot(&repository.keys, &secret(&key), "second", "").map(drop).map_err(text)
+    });
+    let key = second.clone();
+    let is_added: Verb =
+        Box::new(move |repository, _| claim(opens(repository, &key), "the new key does not open"));
+    let remove: Verb = Box::new(move |repository, _| remove_slot(repository, added));
+    let is_removed: Verb =
+        Box::new(move |repository, _| claim(!opens(repository, &third), "the removed key still opens"));
+    let key = second.clone();
+    let change: Verb = Box::new(move |repository, _| {
+        if repository.opened == Some(old) {
+            repository.add_slot(&repository.keys, &secret(&key), "second", "").map_err(text)?;
+        }
+        remove_slot(repository, old)
+    });
+    let is_changed: Verb = Box::new(move |repository, _| {
+        let gone =
+            repository.store.read(&Place::KeySlot(old), 1 << 16).is_err_and(|error| error.is_missing());
+        claim(opens(repository, &second) && gone, "the key was not changed")
+    });
+    [
+        row("key add", "grown", add, is_added),
+        row("key remove", "two-keys", remove, is_removed),
+        row("key change", "grown", change, is_changed),
+    ]
+}
