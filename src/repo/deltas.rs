@@ -85,11 +85,25 @@ pub fn for_index(hash: ObjectHash, size: u64, contents: &PackContents) -> DeltaP
     DeltaPack { info: to_info(hash, size, contents), blobs }
 }
 
+/// Lists that a sync looks at while prunes replace deltas under it.
+const LISTS_MAX: usize = 5;
+
 /// Brings the index into step with the store: forgets deltas that are gone, reads those that are new.
 ///
 /// Gives the deltas that could not be used, each with its reason; they block nothing that does not need them.
 pub fn sync(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<(Place, RepoError)>, RepoError> {
     let mut index = index.write().expect("no holder panics");
+    for _ in 1..LISTS_MAX {
+        let (unusable, vanished) = follow(repository, &mut index)?;
+        if !vanished {
+            return Ok(unusable);
+        }
+    }
+    Ok(follow(repository, &mut index)?.0)
+}
+
+/// Follows one list; true when a delta vanished since: what stays of it stands in another, newer one.
+fn follow(repository: &Repository, index: &mut Index) -> Result<(Vec<(Place, RepoError)>, bool), RepoError> {
     // Before listing: a delta that another process adds in between must not look vanished.
     let known = index.deltas()?;
     let listed = repository.store.list(Folder::Deltas)?;
@@ -97,19 +111,17 @@ pub fn sync(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<(Place
     if !known.is_subset(&hashes) {
         index.retain(&hashes)?;
     }
-    let fresh: Vec<Place> = listed
-        .into_iter()
-        .map(|(place, _)| place)
-        .filter(|p| p.hash().is_some_and(|h| !known.contains(h)))
-        .collect();
-    if fresh.is_empty() {
-        return Ok(Vec::new());
-    }
-    let hosts = records::hosts(repository)?;
-    let mut unusable = Vec::new();
-    for place in fresh {
+    let (mut unusable, mut vanished, mut hosts) = (Vec::new(), false, None);
+    for (place, _) in listed {
         let hash = *place.hash().expect("deltas are named by their hash");
-        match read(repository, &hosts, &place) {
+        if known.contains(&hash) {
+            continue;
+        }
+        let hosts = match &hosts {
+            Some(hosts) => hosts,
+            None => hosts.insert(records::hosts(repository)?),
+        };
+        match read(repository, hosts, &place) {
             Ok(Some(delta)) => {
                 let packs: Vec<DeltaPack> = delta
                     .packs
@@ -119,10 +131,11 @@ pub fn sync(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<(Place
                 index.apply(&delta.domain, &hash, &packs)?;
             }
             Ok(None) => index.apply(&DomainId::default(), &hash, &[])?,
+            Err(RepoError::Store(error)) if error.is_missing() => vanished = true,
             Err(error) => unusable.push((place, error)),
         }
     }
-    Ok(unusable)
+    Ok((unusable, vanished))
 }
 
 /// As [`sync`]; true when the index learned of deltas that it did not know.

@@ -153,7 +153,8 @@ pub fn contents(
     let keys = repository.keys.domain(&info.domain).ok_or("no keys of its domain")?;
     let namer = BlobNamer::new(&keys.id_key, &info.host);
     let store = Arc::clone(&repository.store);
-    let reader = BlobReader::new(store, &packs, namer, info.domain, index, 8 << 20);
+    let reader = BlobReader::new(store, &packs, namer, info.domain, index, 8 << 20)
+        .refreshing(Box::new(|| mailark::repo::deltas::learn(repository, index)));
     let mut contents = Contents::new();
     for step in View::new(&reader, &info.snapshot, b"/") {
         let (path, entry) = match step {

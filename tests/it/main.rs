@@ -23,6 +23,7 @@ mod lab;
 mod layers;
 mod library;
 mod options;
+mod protocol;
 mod protocol_model;
 mod prune;
 mod purge;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::lab::is_long;
 use crate::support::{run, skipped, temporary_folder, tool};
 
 /// What the model can get wrong on purpose; named and explained at its head.
@@ -25,7 +26,11 @@ fn explore(name: &str, mistake: Option<&str>) -> Option<String> {
     let folder = temporary_folder();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/prune.pml");
     let mut spin = Command::new("spin");
-    spin.arg("-a").args(mistake.map(|mistake| format!("-D{mistake}"))).arg(&model).current_dir(folder.path());
+    spin.arg("-a")
+        .args(is_long().then_some("-DLIMIT=4"))
+        .args(mistake.map(|mistake| format!("-D{mistake}")))
+        .arg(&model)
+        .current_dir(folder.path());
     run(&mut spin).expect(0);
     let mut compile = Command::new("cc");
     compile.args(["-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=4096", "-o", "pan", "pan.c"]);

@@ -1,0 +1,372 @@
+//! Writers, prunes and readers stopped between any two calls to the store, while others do all they can meanwhile:
+//! what a snapshot needs is never deleted.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use mailark::base::clock::UnixNanos;
+use mailark::base::id::{HostId, ObjectHash};
+use mailark::base::interrupt::Interrupt;
+use mailark::base::progress::Quiet;
+use mailark::format::record::Record;
+use mailark::index::Index;
+use mailark::ops::prune::{self, MaxUnused, PruneError, Report};
+use mailark::repo::{Repository, deltas, records, snapshots};
+use mailark::store::{Folder, LocalStore, PackFile, Place, Storage, StoreError, Temporary};
+
+use crate::lab::{Contents, Lab, back_up, contents, findings, is_long, new_index, open_with};
+use crate::support::copy_folder;
+
+type Event = Box<dyn FnOnce() + Send>;
+
+/// A store that lets something happen before its n-th call.
+struct Paused {
+    inner: LocalStore,
+    calls: AtomicU64,
+    events: Mutex<Vec<(u64, Event)>>,
+}
+
+impl Paused {
+    fn tick(&self) -> &LocalStore {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        let due: Vec<Event> = {
+            let mut events = self.events.lock().unwrap();
+            let due = events.partition_point(|(at, _)| *at <= call);
+            let later = events.split_off(due);
+            std::mem::replace(&mut *events, later).into_iter().map(|(_, event)| event).collect()
+        };
+        due.into_iter().for_each(|event| event());
+        &self.inner
+    }
+}
+
+impl Storage for Paused {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn read(&self, place: &Place, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
+        self.tick().read(place, bytes_max)
+    }
+    fn read_range(&self, place: &Place, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+        self.tick().read_range(place, offset, length)
+    }
+    fn list(&self, folder: Folder) -> Result<Vec<(Place, u64)>, StoreError> {
+        self.tick().list(folder)
+    }
+    fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        self.tick().create(place, bytes)
+    }
+    fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
+        self.tick().create_pack(host)
+    }
+    fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
+        self.tick().finish_pack(pack)
+    }
+    fn barrier(&self) -> Result<(), StoreError> {
+        self.tick().barrier()
+    }
+    fn remove(&self, place: &Place) -> Result<(), StoreError> {
+        self.tick().remove(place)
+    }
+    fn available_bytes(&self) -> Option<u64> {
+        self.inner.available_bytes()
+    }
+    fn received(&self, place: &Place) -> Result<UnixNanos, StoreError> {
+        self.inner.received(place)
+    }
+    fn time(&self) -> UnixNanos {
+        // A day later than the objects: packs that no delta names are old enough to be rubbish.
+        self.inner.time() + 2 * 86_400_000_000_000
+    }
+    fn staleness(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn temporary(&self) -> Result<Vec<Temporary>, StoreError> {
+        self.tick().temporary()
+    }
+    fn remove_temporary(&self, name: &str) -> Result<(), StoreError> {
+        self.tick().remove_temporary(name)
+    }
+}
+
+fn paused(root: &Path, events: Vec<(u64, Event)>) -> Arc<Paused> {
+    Arc::new(Paused { inner: LocalStore::new(root), calls: AtomicU64::new(0), events: Mutex::new(events) })
+}
+
+/// Opens a repository; the calls that opening makes do not count.
+fn open(root: &Path, lab: &Lab, events: Vec<(u64, Event)>) -> (Repository, Arc<Paused>) {
+    let store = paused(root, Vec::new());
+    let shared: Arc<dyn Storage> = store.clone();
+    let repository = open_with(&shared, &lab.keys).unwrap();
+    store.calls.store(0, Ordering::SeqCst);
+    *store.events.lock().unwrap() = events;
+    (repository, store)
+}
+
+fn prune_with(repository: &Repository, grace: Duration) -> Result<Report, PruneError> {
+    let options = prune::Options {
+        grace,
+        max_unused: MaxUnused::Bytes(0),
+        drop_checkpoints: false,
+        dry_run: false,
+        workers: 1,
+    };
+    let index = new_index(repository);
+    prune::run(repository, &index, options, &Quiet::default(), &Interrupt::default())
+}
+
+/// Prunes at once, whatever is going on.
+fn prune_now(root: &Path, lab: &Lab) {
+    let (repository, _) = open(root, lab, Vec::new());
+    prune_with(&repository, Duration::ZERO).unwrap();
+}
+
+/// Drops all snapshots of a job.
+fn forget_job(root: &Path, lab: &Lab, job: &str) {
+    let (repository, _) = open(root, lab, Vec::new());
+    let listed = snapshots::list(&repository).unwrap();
+    let names = listed.snapshots.iter().filter(|info| info.snapshot.job == job).map(|info| info.name());
+    let snapshots = names.collect();
+    records::write(&repository, &Record::Forget { snapshots, rule: "test".to_owned() }).unwrap();
+}
+
+/// Every snapshot can be read whole, `check` finds nothing, and the newest of `job` holds what was backed up.
+fn assert_whole(root: &Path, lab: &Lab, job: &str, expected: &Contents, what: &str) {
+    let (repository, _) = open(root, lab, Vec::new());
+    let index = new_index(&repository);
+    let found = findings(&repository, &index).unwrap();
+    assert!(found.is_empty(), "{what}: {found:?}");
+    let listed = snapshots::list(&repository).unwrap();
+    let newest =
+        listed.snapshots.iter().filter(|info| info.snapshot.job == job).max_by_key(|info| info.sequence);
+    let newest = newest.unwrap_or_else(|| panic!("{what}: no snapshot of {job}"));
+    assert!(contents(&repository, &index, newest).unwrap() == *expected, "{what}: other content");
+}
+
+/// A lab with a repository whose job `old` has two snapshots, and what its newest one holds.
+fn template(lab: &Lab) -> (std::path::PathBuf, Contents) {
+    let root = lab.env.path("fresh");
+    let (repository, _) = open(&root, lab, Vec::new());
+    let index = new_index(&repository);
+    deltas::sync(&repository, &index).unwrap();
+    let listed = snapshots::list(&repository).unwrap();
+    let newest = listed.snapshots.iter().max_by_key(|info| info.sequence).unwrap();
+    let held = contents(&repository, &index, newest).unwrap();
+    (root, held)
+}
+
+/// Calls that a verb makes on a copy of the template when nobody disturbs it.
+fn calls_of(root: &Path, lab: &Lab, verb: &dyn Fn(&Repository)) -> u64 {
+    let copy = lab.env.path("counted");
+    let _ = std::fs::remove_dir_all(&copy);
+    copy_folder(root, &copy);
+    let (repository, store) = open(&copy, lab, Vec::new());
+    verb(&repository);
+    store.calls.load(Ordering::SeqCst)
+}
+
+/// Runs `verb` once for each place between two of its calls at which `event` may happen.
+fn at_every_call(
+    lab: &Arc<Lab>,
+    prepare: &dyn Fn(&Path),
+    verb: &dyn Fn(&Repository),
+    event: &dyn Fn(&Path) -> Event,
+    afterwards: &dyn Fn(&Path, u64),
+) -> u64 {
+    let root = lab.env.path("prepared");
+    let _ = std::fs::remove_dir_all(&root);
+    copy_folder(&template(lab).0, &root);
+    prepare(&root);
+    let calls = calls_of(&root, lab, verb);
+    for call in 0..calls {
+        let copy = lab.env.path("stopped");
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_folder(&root, &copy);
+        let (repository, _) = open(&copy, lab, vec![(call, event(&copy))]);
+        verb(&repository);
+        drop(repository);
+        afterwards(&copy, call);
+    }
+    println!("{calls} places");
+    calls
+}
+
+fn back_up_old(lab: &Lab, repository: &Repository, index: &RwLock<Index>, job: &str) {
+    back_up(repository, index, ("mx1", job, &lab.source("old-2"))).unwrap();
+}
+
+#[test]
+fn a_writer_is_stopped_anywhere_while_what_it_leans_on_is_pruned() {
+    let lab = Arc::new(Lab::new());
+    let (_, expected) = template(&lab);
+    // The blobs that the writer finds belong to snapshots that nobody wants any more.
+    let prepare = |root: &Path| forget_job(root, &lab, "old");
+    let verb = |repository: &Repository| back_up_old(&lab, repository, &new_index(repository), "new");
+    let event = |root: &Path| -> Event {
+        let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+        Box::new(move || prune_now(&root, &lab))
+    };
+    let afterwards =
+        |root: &Path, call: u64| assert_whole(root, &lab, "new", &expected, &format!("call {call}"));
+    assert!(at_every_call(&lab, &prepare, &verb, &event, &afterwards) > 10);
+}
+
+#[test]
+fn a_writer_is_stopped_anywhere_while_its_parent_is_forgotten_and_pruned() {
+    let lab = Arc::new(Lab::new());
+    let (_, expected) = template(&lab);
+    let verb = |repository: &Repository| back_up_old(&lab, repository, &new_index(repository), "old");
+    let event = |root: &Path| -> Event {
+        let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+        Box::new(move || {
+            forget_job(&root, &lab, "old");
+            prune_now(&root, &lab);
+            // Months go by: others back up, forget and prune.
+            let (repository, _) = open(&root, &lab, Vec::new());
+            back_up(&repository, &new_index(&repository), ("mx2", "other", &lab.source("data-1"))).unwrap();
+            forget_job(&root, &lab, "other");
+            prune_now(&root, &lab);
+        })
+    };
+    let afterwards = |root: &Path, call: u64| {
+        // Stopped at its end, its snapshot was forgotten with the others.
+        let (repository, _) = open(root, &lab, Vec::new());
+        if !snapshots::list(&repository).unwrap().snapshots.is_empty() {
+            assert_whole(root, &lab, "old", &expected, &format!("call {call}"));
+        }
+    };
+    at_every_call(&lab, &|_| {}, &verb, &event, &afterwards);
+}
+
+#[test]
+fn a_condemn_and_a_deletion_befall_a_writer_at_any_two_moments() {
+    let lab = Arc::new(Lab::new());
+    let (template, expected) = template(&lab);
+    let root = lab.env.path("prepared");
+    copy_folder(&template, &root);
+    forget_job(&root, &lab, "old");
+    let verb = |repository: &Repository| back_up_old(&lab, repository, &new_index(repository), "new");
+    let calls = calls_of(&root, &lab, &verb);
+    let step = if is_long() { 1 } else { 1 + calls / 9 };
+    let mut pairs = 0;
+    for first in (0..=calls).step_by(step as usize) {
+        for second in (first..=calls).step_by(step as usize) {
+            let copy = lab.env.path("stopped");
+            let _ = std::fs::remove_dir_all(&copy);
+            copy_folder(&root, &copy);
+            let event = |grace: Duration| -> Event {
+                let (copy, lab) = (copy.clone(), Arc::clone(&lab));
+                Box::new(move || {
+                    let (repository, _) = open(&copy, &lab, Vec::new());
+                    prune_with(&repository, grace).unwrap();
+                })
+            };
+            let events = vec![(first, event(Duration::from_secs(1 << 40))), (second, event(Duration::ZERO))];
+            let (repository, _) = open(&copy, &lab, events);
+            verb(&repository);
+            drop(repository);
+            assert_whole(&copy, &lab, "new", &expected, &format!("calls {first} and {second}"));
+            pairs += 1;
+        }
+    }
+    println!("{pairs} pairs of places");
+}
+
+#[test]
+fn a_prune_is_stopped_anywhere_while_writers_lean_on_what_it_deletes() {
+    let lab = Arc::new(Lab::new());
+    let (_, expected) = template(&lab);
+    let prepare = |root: &Path| forget_job(root, &lab, "old");
+    let verb = |repository: &Repository| drop(prune_with(repository, Duration::ZERO).unwrap());
+    let event = |root: &Path| -> Event {
+        let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+        Box::new(move || {
+            let (repository, _) = open(&root, &lab, Vec::new());
+            back_up_old(&lab, &repository, &new_index(&repository), "new");
+        })
+    };
+    let afterwards =
+        |root: &Path, call: u64| assert_whole(root, &lab, "new", &expected, &format!("call {call}"));
+    assert!(at_every_call(&lab, &prepare, &verb, &event, &afterwards) > 25);
+}
+
+#[test]
+fn a_prune_is_stopped_anywhere_while_another_one_and_a_writer_do_their_work() {
+    let lab = Arc::new(Lab::new());
+    let (_, expected) = template(&lab);
+    let prepare = |root: &Path| forget_job(root, &lab, "old");
+    let verb = |repository: &Repository| match prune_with(repository, Duration::ZERO) {
+        Ok(_) | Err(PruneError::AnotherPrune) => {}
+        // The other one deleted packs and deltas between two looks: it says so and has deleted nothing itself.
+        Err(PruneError::Unreadable { .. } | PruneError::MissingBlobs { .. }) => {}
+        Err(PruneError::Repository(error)) => {
+            assert!(error.to_string().contains("No such file"), "{error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let event = |root: &Path| -> Event {
+        let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+        Box::new(move || {
+            let back_up = || {
+                let (repository, _) = open(&root, &lab, Vec::new());
+                back_up_old(&lab, &repository, &new_index(&repository), "new");
+            };
+            back_up();
+            prune_now(&root, &lab);
+            back_up();
+        })
+    };
+    let afterwards = |root: &Path, call: u64| {
+        assert_whole(root, &lab, "new", &expected, &format!("call {call}"));
+        prune_now(root, &lab);
+        assert_whole(root, &lab, "new", &expected, &format!("call {call}, pruned once more"));
+    };
+    at_every_call(&lab, &prepare, &verb, &event, &afterwards);
+}
+
+#[test]
+fn a_host_that_was_rolled_back_leans_on_nothing_that_is_gone() {
+    let lab = Arc::new(Lab::new());
+    let (template, expected) = template(&lab);
+    let root = lab.env.path("prepared");
+    copy_folder(&template, &root);
+    let cache = lab.env.folder("cache");
+    let (repository, _) = open(&root, &lab, Vec::new());
+    let index = RwLock::new(Index::open(&cache, &repository.id()).unwrap());
+    back_up_old(&lab, &repository, &index, "new");
+    drop((index, repository));
+    let image = lab.env.path("image");
+    copy_folder(&cache, &image);
+    forget_job(&root, &lab, "new");
+    forget_job(&root, &lab, "old");
+    prune_now(&root, &lab);
+    // The virtual machine comes back as it was: its index knows packs that are gone.
+    let (repository, _) = open(&root, &lab, Vec::new());
+    let index = RwLock::new(Index::open(&image, &repository.id()).unwrap());
+    back_up_old(&lab, &repository, &index, "new");
+    drop((index, repository));
+    assert_whole(&root, &lab, "new", &expected, "rolled back");
+}
+
+#[test]
+fn a_reader_goes_on_while_a_prune_packs_everything_anew() {
+    let lab = Arc::new(Lab::new());
+    let (template, expected) = template(&lab);
+    let root = lab.env.path("prepared");
+    copy_folder(&template, &root);
+    let (repository, _) = open(&root, &lab, Vec::new());
+    let index = new_index(&repository);
+    deltas::sync(&repository, &index).unwrap();
+    let listed = snapshots::list(&repository).unwrap();
+    let (older, newest) = (listed.snapshots[0].name(), listed.snapshots[1].clone());
+    records::write(&repository, &Record::Forget { snapshots: vec![older], rule: "test".to_owned() }).unwrap();
+    let before = repository.store.list(Folder::Packs).unwrap();
+    prune_now(&root, &lab);
+    let after = repository.store.list(Folder::Packs).unwrap();
+    assert!(before.iter().any(|pack| !after.contains(pack)), "{before:?} {after:?}");
+    // This index still knows the old packs alone.
+    let read = contents(&repository, &index, &newest).unwrap();
+    assert!(read == expected);
+}
