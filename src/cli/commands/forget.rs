@@ -33,9 +33,6 @@ pub struct ForgetArgs {
     /// Forget exactly these snapshots
     #[arg(value_name = "SNAPSHOT", value_parser = selector())]
     pub snapshots: Vec<Selector>,
-    /// What is kept.
-    #[command(flatten)]
-    pub keep: KeepArgs,
     /// Which snapshots are judged.
     #[command(flatten)]
     pub filter: SnapshotFilter,
@@ -51,6 +48,10 @@ pub struct ForgetArgs {
     /// Forget a named snapshot even if it is the last good one of its host and job
     #[arg(long, requires = "snapshots")]
     pub force: bool,
+    // Last: its heading would stand over what follows.
+    /// What is kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 fn group_by(text: &str) -> Result<GroupBy, String> {
