@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// Bytes of a file, from the first to the one behind the last.
+pub type Bytes = Range<u64>;
+
 /// What stands between two messages: the blank line that ends one, then the `From ` line of the next.
 struct Frame {
     start: u64,
@@ -20,7 +23,7 @@ pub struct MboxCuts {
     frame: Option<Frame>,
     /// Something that stays has come.
     kept: bool,
-    cuts: Vec<Range<u64>>,
+    cuts: Vec<Bytes>,
 }
 
 /// Length of the blank line that bytes begin with.
@@ -53,7 +56,7 @@ impl MboxCuts {
     }
 
     /// Nothing comes any more: the ranges of bytes that go, in order, none touching another.
-    pub fn finish(mut self) -> Vec<Range<u64>> {
+    pub fn finish(mut self) -> Vec<Bytes> {
         match self.frame.take() {
             // Nothing stands before this blank line any more.
             Some(frame) if !self.kept && frame.length == frame.blank && !self.cuts.is_empty() => {
@@ -76,7 +79,7 @@ impl MboxCuts {
         self.kept = true;
     }
 
-    fn cut(&mut self, range: Range<u64>) {
+    fn cut(&mut self, range: Bytes) {
         match self.cuts.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ if range.is_empty() => {}

@@ -1,7 +1,6 @@
 //! Tombstones: how writers know purged content without being told what it is. Section "Purge" of `repo-format.md`.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::RepoError;
@@ -14,7 +13,7 @@ use crate::crypto::kdf;
 use crate::format::content::{Content, Section, Shape};
 use crate::format::keyset::CutKey;
 use crate::mail::mbox;
-use crate::mail::mbox_cuts::{MboxCuts, blank_prefix};
+use crate::mail::mbox_cuts::{Bytes, MboxCuts, blank_prefix};
 
 /// The mark of a folder or of a content.
 pub type Mark = [u8; 16];
@@ -154,7 +153,7 @@ pub enum Demand {
     /// The file is left out.
     LeaveOut,
     /// These bytes of an mbox, so many messages, are left out.
-    Cut(Vec<Range<u64>>, u64),
+    Cut(Vec<Bytes>, u64),
 }
 
 /// Judges one content while its sections come.

@@ -130,7 +130,7 @@ fn damage_inside_a_pack_shows_when_content_is_read() {
     env.mailark(["repair", "snapshots"]).expect(0);
     let report = env.mailark(["repair", "snapshots", "--read-data", "--json"]).expect(3).json();
     let lost = list(&report, "files");
-    assert_eq!(lost.len(), 1, "one segment, one file: {report}");
+    assert!((1..=2).contains(&lost.len()), "one segment, of one file or two: {report}");
     assert_left(&env, &tree, &lost, "repaired");
 }
 

@@ -1,12 +1,11 @@
 //! Finding messages by their Message-ID, and cutting them out of an mbox.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use crate::base::id::BlobId;
 use crate::format::content::{BlobKind, Content, Piece, Section, Shape};
 use crate::format::page::File;
-use crate::mail::mbox_cuts::MboxCuts;
+use crate::mail::mbox_cuts::{Bytes, MboxCuts};
 use crate::mail::message_id;
 use crate::repo::RepoError;
 use crate::repo::content::{ContentBuilder, Sections};
@@ -24,7 +23,7 @@ pub enum Found {
     /// The file is the wanted message.
     Whole,
     /// Wanted messages in an mbox: the bytes to cut, how many they are, and their marks.
-    Cut(Vec<Range<u64>>, u64, Vec<Mark>),
+    Cut(Vec<Bytes>, u64, Vec<Mark>),
     /// So many wanted messages in a file of which no part can go.
     NotPossible(u64),
 }
@@ -166,7 +165,7 @@ impl Tally {
 }
 
 /// Takes ranges of bytes, as [`MboxCuts`] gives them, out of a file.
-pub fn cut(file: &File, cuts: &[Range<u64>], tools: &mut Tools<'_, '_>) -> Result<File, RepoError> {
+pub fn cut(file: &File, cuts: &[Bytes], tools: &mut Tools<'_, '_>) -> Result<File, RepoError> {
     let mut builder = ContentBuilder::default();
     let (mut at, mut size) = (0, 0);
     let reader = tools.reader;

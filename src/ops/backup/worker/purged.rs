@@ -1,7 +1,6 @@
 //! Purged content is left out: a file below a tombstone's scope is first split to learn its marks, and nothing is
 //! stored of it.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::{Chunk, Failed, Shared, Worker, stretches};
@@ -10,6 +9,7 @@ use crate::chunk::{Hint, Sink};
 use crate::crypto::blob_id::BlobNamer;
 use crate::format::content::{BlobKind, Section};
 use crate::mail::mbox;
+use crate::mail::mbox_cuts::Bytes;
 use crate::repo::RepoError;
 use crate::repo::tombstones::{Demand, Judge, Scope};
 use crate::source::problem::{Problem, What};
@@ -20,7 +20,7 @@ const BEGIN_BYTES: usize = mbox::FROM_LINE_MAX + 2;
 
 /// Ranges of a file that are left out, and the digest of the file that they were found in.
 pub(super) struct Cuts {
-    ranges: Vec<Range<u64>>,
+    ranges: Vec<Bytes>,
     digest: blake3::Hash,
 }
 
