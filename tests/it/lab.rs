@@ -229,9 +229,19 @@ pub fn all_contents(
 
 /// Everything that `check --read-data` finds.
 pub fn findings(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<String>, RepoError> {
-    let options = check::Options { read_data: check::ReadData::All, workers: 1 };
+    findings_reading(repository, index, check::ReadData::All)
+}
+
+/// Everything that a check finds which reads these packs.
+pub fn findings_reading(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    read_data: check::ReadData,
+) -> Result<Vec<String>, RepoError> {
+    let options = check::Options { read_data, workers: 1 };
     let (quiet, interrupt) = (Quiet::default(), Interrupt::default());
-    let report = check::run(repository, index, options, &mut check::Memory::default(), &quiet, &interrupt)?;
+    let memory = &mut check::Memory::default();
+    let report = check::run(repository, index, options, memory, &quiet, &interrupt)?;
     Ok(report.findings.into_iter().map(|found| format!("{}: {}", found.object, found.text)).collect())
 }
 
@@ -254,9 +264,10 @@ impl Lab {
         // What the run under test is going to make, from a repository that nobody troubles.
         let whole = lab.env.path("whole");
         copy_folder(&grown, &whole);
-        let mut other = Lab { older: BTreeMap::new(), ..lab };
-        other.extend(&whole, &["data-2"], "data");
-        lab = other;
+        let older = lab.older.clone();
+        lab.extend(&whole, &["data-2"], "data");
+        lab.older = older;
+        assert_eq!((lab.standing(&fresh).len(), lab.standing(&grown).len()), (2, 3));
         lab
     }
 
