@@ -17,7 +17,7 @@ use crate::tree::TreeFixture;
 
 /// Bits flipped and lengths cut in each file of the short form.
 const SPOTS: u64 = 48;
-const SPOTS_LONG: u64 = 3_000;
+const SPOTS_LONG: u64 = 1_000;
 
 /// How often each kind of damage was done, and what was wrong.
 #[derive(Default)]
