@@ -19,7 +19,7 @@ use crate::support::{copy_folder, dice};
 
 /// States of one point that are left to the dice.
 const DICE: u64 = 12;
-const DICE_LONG: u64 = 200;
+const DICE_LONG: u64 = 100;
 /// One state of so many is backed up into.
 const GOES_ON: u64 = 12;
 

@@ -14,7 +14,7 @@ use mailark::crypto::slot::Secret;
 use mailark::format::page::Node;
 use mailark::format::record::Record;
 use mailark::index::Index;
-use mailark::ops::{backup, check, prune};
+use mailark::ops::{backup, check, prune, purge};
 use mailark::repo::extract::extract_bytes;
 use mailark::repo::ledger::Ledger;
 use mailark::repo::packs::PackMap;
@@ -22,7 +22,7 @@ use mailark::repo::reader::BlobReader;
 use mailark::repo::repository::NewSlot;
 use mailark::repo::snapshots::{self, SnapshotInfo};
 use mailark::repo::view::{Step, View};
-use mailark::repo::{RepoError, Repository, records};
+use mailark::repo::{RepoError, Repository, deltas, records};
 use mailark::source::exclude::Excludes;
 use mailark::source::start::Start;
 use mailark::store::{Folder, LocalStore, Place, Storage, StoreErrorKind};
@@ -46,6 +46,8 @@ pub struct Scenario {
     pub done: Verb,
     /// Older snapshots that the verb may drop.
     pub drops: Vec<ObjectHash>,
+    /// Another snapshot stands in the place of each that is dropped.
+    pub replaces: bool,
     /// A listing that lags behind is within what the verb promises to bear.
     pub bears_stale_lists: bool,
 }
@@ -87,6 +89,9 @@ pub fn text(error: impl std::error::Error) -> String {
     }
     text
 }
+
+/// What the purge under test takes out of all snapshots.
+const PURGED: &[u8] = b"/data/files/same";
 
 /// Packs so small that a run makes several.
 const PACK_BYTES: u64 = 16 << 10;
@@ -230,9 +235,19 @@ pub fn all_contents(
 
 /// Everything that `check --read-data` finds.
 pub fn findings(repository: &Repository, index: &RwLock<Index>) -> Result<Vec<String>, RepoError> {
-    let options = check::Options { read_data: check::ReadData::All, workers: 1 };
+    findings_reading(repository, index, check::ReadData::All)
+}
+
+/// Everything that a check finds which reads these packs.
+pub fn findings_reading(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    read_data: check::ReadData,
+) -> Result<Vec<String>, RepoError> {
+    let options = check::Options { read_data, workers: 1 };
     let (quiet, interrupt) = (Quiet::default(), Interrupt::default());
-    let report = check::run(repository, index, options, &mut check::Memory::default(), &quiet, &interrupt)?;
+    let memory = &mut check::Memory::default();
+    let report = check::run(repository, index, options, memory, &quiet, &interrupt)?;
     Ok(report.findings.into_iter().map(|found| format!("{}: {}", found.object, found.text)).collect())
 }
 
@@ -255,9 +270,10 @@ impl Lab {
         // What the run under test is going to make, from a repository that nobody troubles.
         let whole = lab.env.path("whole");
         copy_folder(&grown, &whole);
-        let mut other = Lab { older: BTreeMap::new(), ..lab };
-        other.extend(&whole, &["data-2"], "data");
-        lab = other;
+        let older = lab.older.clone();
+        lab.extend(&whole, &["data-2"], "data");
+        lab.older = older;
+        assert_eq!((lab.standing(&fresh).len(), lab.standing(&grown).len()), (2, 3));
         lab
     }
 
@@ -272,7 +288,9 @@ impl Lab {
             let (info, held) = made.into_iter().max_by_key(|(info, _)| info.sequence).unwrap();
             assert_holds(&held, &source);
             self.older.insert(info.hash, held.clone());
-            self.newer.push(held);
+            let mut purged = held.clone();
+            purged.remove(PURGED);
+            self.newer.extend([held, purged]);
         }
     }
 
@@ -314,7 +332,11 @@ impl Lab {
                 return Err(format!("snapshot {} does not hold what it should", info.hash.short()));
             }
         }
-        for hash in self.standing(&scenario.template) {
+        let standing = self.standing(&scenario.template);
+        if scenario.replaces && held.len() < standing.len() {
+            return Err(format!("{} snapshots are left of {}", held.len(), standing.len()));
+        }
+        for hash in standing {
             if !scenario.drops.contains(&hash) && !held.iter().any(|(info, _)| info.hash == hash) {
                 return Err(format!("snapshot {} is gone", hash.short()));
             }
@@ -346,7 +368,7 @@ impl Lab {
         host: &str,
         source: &str,
     ) -> Result<(), String> {
-        mailark::repo::deltas::sync(repository, index).map_err(text)?;
+        deltas::sync(repository, index).map_err(text)?;
         let listed = snapshots::list(repository).map_err(text)?;
         let own = listed
             .snapshots
@@ -354,7 +376,10 @@ impl Lab {
             .filter(|info| info.snapshot.job == "data" && info.snapshot.host_name == host);
         let newest = own.max_by_key(|info| info.snapshot.started).ok_or("there is no snapshot of the job")?;
         let held = contents(repository, index, newest)?;
-        let files = files_below(&self.source(source)).len();
+        let ledger = Ledger::read(repository).map_err(text)?;
+        // Where something was purged, nothing brings it back.
+        let purged = usize::from(!ledger.tombstones.is_empty() && !held.contains_key(PURGED));
+        let files = files_below(&self.source(source)).len() - purged;
         let stored = held.values().filter(|(what, _)| what.starts_with("file")).count();
         if files != stored || !self.newer.contains(&held) {
             return Err("the newest snapshot does not hold the source".to_owned());
@@ -372,7 +397,55 @@ pub fn scenarios(lab: &Arc<Lab>) -> Vec<Scenario> {
     ];
     all.extend(key_rows(lab));
     all.extend(prune_rows(lab));
+    all.push(forget_row(lab));
+    all.push(purge_row(lab));
     all
+}
+
+fn forget_row(lab: &Arc<Lab>) -> Scenario {
+    let template = lab.env.path("grown");
+    let repository = lab.open(&template).unwrap();
+    let listed = snapshots::list(&repository).unwrap();
+    let oldest = listed.snapshots.iter().find(|info| info.snapshot.job == "old").unwrap().name();
+    Scenario {
+        name: "forget",
+        template,
+        verb: Box::new(move |repository, _| {
+            let forget = Record::Forget { snapshots: vec![oldest], rule: "test".to_owned() };
+            records::write(repository, &forget).map(drop).map_err(text)
+        }),
+        done: Box::new(move |repository, _| {
+            let ledger = Ledger::read(repository).map_err(text)?;
+            claim(ledger.forgotten.contains_key(&oldest.hash), "it is not forgotten")
+        }),
+        drops: vec![oldest.hash],
+        replaces: false,
+        bears_stale_lists: true,
+    }
+}
+
+fn purge_row(lab: &Arc<Lab>) -> Scenario {
+    let template = lab.env.path("grown");
+    let drops = lab.standing(&template);
+    let verb: Verb = Box::new(|repository, index| {
+        let options = purge::Options {
+            targets: vec![purge::Target::Path(PURGED.to_vec())],
+            filter: Default::default(),
+            snapshots: Vec::new(),
+            dry_run: false,
+        };
+        let (quiet, interrupt) = (Quiet::default(), Interrupt::default());
+        let report = purge::run(repository, index, &options, &quiet, &interrupt).map_err(text)?;
+        claim(report.problems.is_empty(), "it could not read everything")
+    });
+    let done: Verb = Box::new(|repository, index| {
+        deltas::sync(repository, index).map_err(text)?;
+        let held = all_contents(repository, index)?;
+        claim(held.iter().all(|(_, held)| !held.contains_key(PURGED)), "it is still in a snapshot")?;
+        let ledger = Ledger::read(repository).map_err(text)?;
+        claim(!ledger.tombstones.is_empty(), "nothing keeps it from coming back")
+    });
+    Scenario { name: "purge", template, verb, done, drops, replaces: true, bears_stale_lists: false }
 }
 
 /// Writes the record that drops the oldest snapshot of the job `old`; gives its hash.
@@ -413,6 +486,7 @@ fn prune_rows(lab: &Arc<Lab>) -> [Scenario; 2] {
             claim(ledger.open_condemns().count() == 0, "a condemn is open")
         }),
         drops: vec![dropped],
+        replaces: false,
         // A store without staleness shows at once what was created; prune rests on that.
         bears_stale_lists: false,
     };
@@ -435,6 +509,7 @@ fn backup_row(lab: &Arc<Lab>, name: &'static str, template: &str, host: &'static
         }),
         done: Box::new(move |repository, index| done.holds_newest(repository, index, host, "data-2")),
         drops: Vec::new(),
+        replaces: false,
         bears_stale_lists: true,
     }
 }
@@ -464,7 +539,7 @@ fn key_rows(lab: &Arc<Lab>) -> [Scenario; 3] {
     let (old, second) = (repository.opened.unwrap(), lab.keys[1].clone());
     let row = |name, template, verb, done| {
         let template = lab.env.path(template);
-        Scenario { name, template, verb, done, drops: Vec::new(), bears_stale_lists: true }
+        Scenario { name, template, verb, done, drops: Vec::new(), replaces: false, bears_stale_lists: true }
     };
     let key = second.clone();
     let add: Verb = Box::new(move |repository, _| {

@@ -13,6 +13,7 @@ mod crash_model;
 mod crash_points;
 mod crashes;
 mod damage;
+mod damage_sweep;
 mod disks;
 mod exits;
 mod forget;
