@@ -195,7 +195,7 @@ fn open_or_make(args: &BackupArgs, context: &Context<'_>) -> Result<Session, Fai
             let is_default = settings.repository.origin == Origin::Default;
             let person = manner.stdout_terminal && manner.stderr_terminal;
             if (args.init || is_default && person) && !args.dry_run {
-                let repository = init::create(context, true)?;
+                let repository = init::create(context, &init::InitArgs::default())?;
                 context.output.line("")?;
                 return Session::with(context, repository);
             }
