@@ -156,6 +156,28 @@ fn restore(
 /// # Errors
 /// Also when the pack is not what its name promises: parity of rubbish helps nobody.
 pub fn store(store: &dyn Storage, pack: ObjectHash, percent: u32) -> Result<Place, RepoError> {
+    let (place, object) = object_of(store, pack, percent)?;
+    store.create(&place, &object)?;
+    Ok(place)
+}
+
+/// As [`store`], in the place of `damaged` parity objects of the pack.
+pub fn renew(
+    store: &dyn Storage,
+    pack: ObjectHash,
+    percent: u32,
+    damaged: &[Place],
+) -> Result<(), RepoError> {
+    let (place, object) = object_of(store, pack, percent)?;
+    // The same pack gives the same parity, and so the same name.
+    store.replace(&place, &object)?;
+    for other in damaged.iter().filter(|other| **other != place) {
+        store.set_aside(other)?;
+    }
+    Ok(())
+}
+
+fn object_of(store: &dyn Storage, pack: ObjectHash, percent: u32) -> Result<(Place, Vec<u8>), RepoError> {
     let place = Place::Pack(pack);
     let bytes = store.read(&place, limits::PACK_BYTES_MAX)?;
     if bytes.is_empty() || ObjectHash(*blake3::hash(&bytes).as_bytes()) != pack {
@@ -163,9 +185,7 @@ pub fn store(store: &dyn Storage, pack: ObjectHash, percent: u32) -> Result<Plac
         return Err(RepoError::Damaged { object: place.to_string(), detail });
     }
     let object = make(bytes, pack, percent);
-    let place = Place::Parity(pack, ObjectHash(*blake3::hash(&object).as_bytes()));
-    store.create(&place, &object)?;
-    Ok(place)
+    Ok((Place::Parity(pack, ObjectHash(*blake3::hash(&object).as_bytes())), object))
 }
 
 /// Every pack's parity objects.

@@ -26,6 +26,7 @@ mod options;
 mod protocol_model;
 mod prune;
 mod purge;
+mod repair;
 mod repair_snapshots;
 mod restoring;
 mod roles;

@@ -27,7 +27,7 @@ use crate::source::start::Start;
 ///
 /// Unchanged files are not read again. What cannot be read is named, the rest is saved, and the run ends with 3.
 /// On a terminal with nothing configured, a default repository and key are made first.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct BackupArgs {
     /// Files and folders to save; none to save those of the job in mailark.toml
     #[arg(value_name = "PATH")]
