@@ -156,7 +156,9 @@ impl Packer {
 
 impl Parity {
     fn add(&self, store: &dyn Storage, pack: ObjectHash) {
-        if self.percent > 0 {
+        // What the store keeps in reserve belongs to deltas and snapshots.
+        let is_tight = store.available_bytes().is_some_and(|left| left < 2 * limits::PACK_BYTES_AIM);
+        if self.percent > 0 && !is_tight {
             let _turn = locked(&self.turn);
             // A pack without parity is a pack all the same: `check` tells, and `repair packs` makes what is missing.
             let _ = parity::store(store, pack, self.percent);

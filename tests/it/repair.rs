@@ -15,6 +15,8 @@ use crate::library::{lone_host, open};
 use crate::support::{Output, TestEnv, copy_folder, dice, files_below, is_root, noise, settle};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
+mod disk;
+
 /// A repository with three backups of a growing tree.
 struct Stored {
     env: TestEnv,

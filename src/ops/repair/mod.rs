@@ -7,3 +7,4 @@ pub mod packs;
 mod reading;
 mod salvage;
 pub mod snapshots;
+mod upkeep;

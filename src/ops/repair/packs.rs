@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::domains::Domains;
 use super::reading::{self, State};
-use super::salvage::{self, Claim, Holdings, Ids, Salvager};
+use super::salvage::{Claim, Claims, Holdings, Ids, Salvager};
+use super::upkeep::Upkeep;
 use crate::base::clock;
 use crate::base::id::ObjectHash;
 use crate::base::interrupt::Interrupt;
@@ -105,7 +106,6 @@ impl Report {
 struct Repair<'a> {
     repository: &'a Repository,
     options: Options<'a>,
-    progress: &'a dyn Progress,
     /// Every pack's parity objects.
     parity: HashMap<ObjectHash, Vec<Place>>,
     claims: HashMap<ObjectHash, Vec<Claim>>,
@@ -141,11 +141,11 @@ pub fn run(
     looked_at.retain(|pack, size| size.is_some() || !ledger.doomed.contains_key(pack));
     let mut report = Report { packs: looked_at.len() as u64, ..Report::default() };
     let bad = examine(repository, &looked_at, options.workers, progress, interrupt, &mut report)?;
-    let (claims, hosts) = match bad.is_empty() {
-        true => Default::default(),
-        false => salvage::claims(repository, &bad.keys().copied().collect())?,
+    let claims = match bad.is_empty() {
+        true => Claims::default(),
+        false => Claims::read(repository, &bad.keys().copied().collect())?,
     };
-    let domains = Domains::gather(repository, &ledger, &hosts)?;
+    let domains = Domains::gather(repository, &ledger, &claims.hosts)?;
     let mut whole = stored;
     let shunned = ledger.shunned();
     whole.retain(|pack, _| !bad.contains_key(pack) && !shunned.contains(pack));
@@ -153,14 +153,17 @@ pub fn run(
     let holdings = Holdings { index, whole };
     let rehearsed = Ids::new();
     let mut repair =
-        Repair { repository, options, progress, parity, claims, domains, holdings, rehearsed, report };
+        Repair { repository, options, parity, claims: claims.of, domains, holdings, rehearsed, report };
     for (pack, trouble) in bad {
         interrupt.check()?;
         repair.treat(pack, trouble)?;
     }
     repair.count_missing()?;
-    repair.keep_parity(interrupt)?;
-    let mut report = repair.report;
+    let (whole, mut report) = (repair.holdings.whole, repair.report);
+    if options.only.is_empty() {
+        let upkeep = Upkeep { repository, quick: options.quick, dry_run: options.dry_run };
+        (report.parity_made, report.parity_mended) = upkeep.keep(whole.into_keys(), progress, interrupt)?;
+    }
     report.duration = stopwatch.elapsed();
     Ok(report)
 }
@@ -298,7 +301,7 @@ impl Repair<'_> {
         };
         let whole = match self.by_parity(pack, left.as_deref().unwrap_or_default(), &mut treated)? {
             Some(bytes) => Some((Cure::Parity, bytes)),
-            None => self.from_mirror(pack, &mut treated)?.map(|bytes| (Cure::Mirror, bytes)),
+            None => self.by_mirror(pack, &mut treated)?.map(|bytes| (Cure::Mirror, bytes)),
         };
         match (whole, left) {
             (Some((cure, bytes)), _) => {
@@ -331,7 +334,7 @@ impl Repair<'_> {
         Ok(None)
     }
 
-    fn from_mirror(&self, pack: ObjectHash, treated: &mut Treated) -> Result<Option<Vec<u8>>, RepoError> {
+    fn by_mirror(&self, pack: ObjectHash, treated: &mut Treated) -> Result<Option<Vec<u8>>, RepoError> {
         let Some(mirror) = self.options.mirror else { return Ok(None) };
         let bytes = match mirror.read(&Place::Pack(pack), limits::PACK_BYTES_MAX) {
             Ok(bytes) => bytes,
@@ -396,55 +399,4 @@ impl Repair<'_> {
         self.report.replaced = (all - self.report.treated.len()) as u64;
         Ok(())
     }
-
-    /// Makes the parity that whole packs should have and do not have.
-    fn keep_parity(&mut self, interrupt: &Interrupt) -> Result<(), RepoError> {
-        let percent = self.repository.config.parity_percent;
-        if percent == 0 || !self.options.only.is_empty() {
-            return Ok(());
-        }
-        let (store, dry_run) = (self.repository.store.as_ref(), self.options.dry_run);
-        let known = parity::list(store)?;
-        let mut packs: Vec<ObjectHash> = self.holdings.whole.keys().copied().collect();
-        packs.sort_unstable();
-        for pack in packs {
-            interrupt.check()?;
-            let made = match known.get(&pack) {
-                None if dry_run => Ok(()),
-                None => parity::store(store, pack, percent).map(drop),
-                Some(_) if self.options.quick => continue,
-                Some(places) => {
-                    let damaged = damaged_ones(store, places)?;
-                    if damaged.is_empty() {
-                        continue;
-                    }
-                    self.report.parity_mended += 1;
-                    if dry_run { Ok(()) } else { parity::renew(store, pack, percent, &damaged) }
-                }
-            };
-            match made {
-                Ok(()) => self.report.parity_made += u64::from(!known.contains_key(&pack)),
-                Err(error @ RepoError::Damaged { .. }) => self.progress.problem(&error.to_string()),
-                // A prune removed it meanwhile.
-                Err(RepoError::Store(error)) if error.is_missing() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The parity objects among these that are damaged.
-fn damaged_ones(store: &dyn Storage, places: &[Place]) -> Result<Vec<Place>, RepoError> {
-    let mut damaged = Vec::new();
-    for place in places {
-        match parity::verify(store, place) {
-            Ok(()) => {}
-            Err(RepoError::Damaged { .. }) => damaged.push(*place),
-            Err(RepoError::Store(error)) if error.is_missing() => {}
-            Err(RepoError::Store(error)) if reading::is_damage(&error) => damaged.push(*place),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(damaged)
 }

@@ -29,27 +29,34 @@ pub(super) struct Claim {
 pub(super) type Ids = HashSet<(DomainId, BlobId)>;
 
 /// What all deltas say of some packs.
-pub(super) fn claims(
-    repository: &Repository,
-    packs: &HashSet<ObjectHash>,
-) -> Result<(HashMap<ObjectHash, Vec<Claim>>, Vec<(HostId, DomainId)>), RepoError> {
-    let hosts = records::hosts(repository)?;
-    let mut claims: HashMap<ObjectHash, Vec<Claim>> = HashMap::new();
-    let mut domains = Vec::new();
-    for (place, _) in repository.store.list(Folder::Deltas)? {
-        // Those that cannot be used were told when the index was brought into step.
-        let Ok(Some(delta)) = deltas::read(repository, &hosts, &place) else { continue };
-        domains.push((delta.host, delta.domain));
-        for (hash, _, contents) in delta.packs.into_iter().filter(|(hash, ..)| packs.contains(hash)) {
-            let (envelope, table, ids) = (contents.envelope, contents.table, Some(contents.ids));
-            let claim = Claim { domain: delta.domain, envelope, table, ids };
-            let known = claims.entry(hash).or_default();
-            if !known.contains(&claim) {
-                known.push(claim);
+#[derive(Default)]
+pub(super) struct Claims {
+    /// Of each pack.
+    pub(super) of: HashMap<ObjectHash, Vec<Claim>>,
+    /// Who signed deltas, and for which domain.
+    pub(super) hosts: Vec<(HostId, DomainId)>,
+}
+
+impl Claims {
+    /// Reads all deltas and keeps what they say of these packs.
+    pub(super) fn read(repository: &Repository, packs: &HashSet<ObjectHash>) -> Result<Claims, RepoError> {
+        let hosts = records::hosts(repository)?;
+        let mut claims = Claims::default();
+        for (place, _) in repository.store.list(Folder::Deltas)? {
+            // Those that cannot be used were told when the index was brought into step.
+            let Ok(Some(delta)) = deltas::read(repository, &hosts, &place) else { continue };
+            claims.hosts.push((delta.host, delta.domain));
+            for (hash, _, contents) in delta.packs.into_iter().filter(|(hash, ..)| packs.contains(hash)) {
+                let (envelope, table, ids) = (contents.envelope, contents.table, Some(contents.ids));
+                let claim = Claim { domain: delta.domain, envelope, table, ids };
+                let known = claims.of.entry(hash).or_default();
+                if !known.contains(&claim) {
+                    known.push(claim);
+                }
             }
         }
+        Ok(claims)
     }
-    Ok((claims, domains))
 }
 
 impl Claim {

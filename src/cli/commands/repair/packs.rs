@@ -1,6 +1,6 @@
 //! `mailark repair packs`: lost and damaged packs come back from parity, from a mirror, or piece by piece.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub struct PacksArgs {
 /// Repairs packs.
 pub(super) fn run(args: &PacksArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let session = Session::open(context)?;
-    let mirror = args.from.as_ref().map(open_mirror).transpose()?;
+    let mirror = args.from.as_deref().map(open_mirror).transpose()?;
     let options = Options {
         mirror: mirror.as_ref().map(|store| store as &dyn Storage),
         only: &args.pack,
@@ -65,7 +65,7 @@ pub(super) fn run(args: &PacksArgs, context: &Context<'_>) -> Result<Exit, Failu
     Ok(if report.missing() == 0 { Exit::Ok } else { Exit::Incomplete })
 }
 
-fn open_mirror(path: &PathBuf) -> Result<LocalStore, Failure> {
+fn open_mirror(path: &Path) -> Result<LocalStore, Failure> {
     let store = LocalStore::new(path);
     // A copy without its config is as good: each pack proves itself.
     if path.join("config").exists() || !store.list(Folder::Packs)?.is_empty() {
