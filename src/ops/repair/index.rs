@@ -198,9 +198,7 @@ impl Repair<'_> {
     /// Writes deltas for all of these packs that can be verified; gives those.
     fn adopt_all(&mut self, unnamed: &BTreeMap<ObjectHash, u64>) -> Result<HashSet<ObjectHash>, RepoError> {
         let received = self.received(unnamed)?;
-        // Our clock may be behind the store's; no safety rests on either.
-        let now = received.values().copied().max().unwrap_or_default().max(clock::now());
-        let youngest = now - self.options.min_age.as_nanos() as UnixNanos;
+        let youngest = self.repository.store.time() - self.options.min_age.as_nanos() as UnixNanos;
         self.progress.counters().expect(unnamed.len() as u64, unnamed.values().sum());
         let mut adopted = HashSet::new();
         for (&hash, &size) in unnamed {

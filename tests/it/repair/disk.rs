@@ -80,6 +80,9 @@ impl Storage for BadSectors {
     fn received(&self, place: &Place) -> Result<UnixNanos, StoreError> {
         self.disk.received(place)
     }
+    fn time(&self) -> UnixNanos {
+        self.disk.time()
+    }
     fn staleness(&self) -> Duration {
         self.disk.staleness()
     }
