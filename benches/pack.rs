@@ -37,8 +37,7 @@ fn blob(number: usize, size: usize) -> Vec<u8> {
 
 fn write(repository: &Repository, index: &RwLock<Index>, kind: BlobKind, blobs: &[Vec<u8>]) -> Vec<BlobId> {
     let writer = Arc::new(repository.writer_for("bench").expect("a full key writes"));
-    let packer =
-        Packer::new(Arc::clone(&repository.store), Arc::clone(&writer), repository.config.pack_bytes);
+    let packer = Packer::of(repository, Arc::clone(&writer));
     let presence =
         Presence::new(repository, index, writer.domain, &Default::default(), 0).expect("a fresh repository");
     let shared = BlobWriter::new(packer, BlobNamer::new(&writer.id_key, &writer.host), &presence);
@@ -63,7 +62,7 @@ fn write(repository: &Repository, index: &RwLock<Index>, kind: BlobKind, blobs: 
 fn run(folder: &Path, kind: BlobKind, size: usize) {
     let secret = Secret::KeyFile((0..32).collect());
     let slots = [NewSlot { secret: &secret, label: "bench" }];
-    let repository = Repository::init(LocalStore::new(folder), &slots).expect("an empty folder");
+    let repository = Repository::init(LocalStore::new(folder), &slots, 0).expect("an empty folder");
     let index = RwLock::new(Index::in_memory(&repository.id()));
     let blobs: Vec<Vec<u8>> = (0..TOTAL_BYTES / size).map(|number| blob(number, size)).collect();
     let rate = |seconds: f64| TOTAL_BYTES as f64 / 1e6 / seconds;

@@ -11,6 +11,7 @@ use mailark::format::envelope::PackEnvelope;
 use mailark::format::object::{Object, ObjectType};
 use mailark::format::pack::{SegmentTable, Trailer};
 use mailark::format::page::Page;
+use mailark::format::parity::ParityHead;
 use mailark::format::record::{Record, RecordHead};
 use mailark::format::slot;
 use mailark::format::snapshot::{Checkpoint, Snapshot};
@@ -52,7 +53,10 @@ fuzz_target!(|input: (u8, &[u8])| {
             }
             drop(Config::decode(bytes));
         }
-        9 => drop(slot::split(bytes)),
+        9 => {
+            drop(slot::split(bytes));
+            drop(ParityHead::decode(bytes));
+        }
         10 => {
             drop(PackEnvelope::decode(bytes));
             if let Some(trailer) = bytes.first_chunk() {

@@ -26,6 +26,8 @@ pub const SMALL_OBJECT_BYTES_MAX: u64 = 64 << 10;
 pub const SEQUENCE_MAX: u64 = 1_000_000_000;
 /// Most that parity adds to a pack, percent.
 pub const PARITY_PERCENT_MAX: u32 = 50;
+/// Most data shards, and most recovery shards, of one parity object.
+pub const PARITY_SHARDS_MAX: usize = 1_024;
 /// Most packs that one prune condemns; what is left over is for the next one.
 pub const CONDEMNED_PACKS_MAX: usize = 16_384;
 /// Most packs named by one delta.

@@ -10,6 +10,7 @@ pub mod object;
 pub mod pack;
 pub mod page;
 mod page_wire;
+pub mod parity;
 pub mod record;
 pub mod slot;
 pub mod snapshot;

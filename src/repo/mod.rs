@@ -11,6 +11,7 @@ pub mod lockstep;
 pub mod objects;
 pub mod packer;
 pub mod packs;
+pub mod parity;
 pub mod presence;
 pub mod reach;
 pub mod reader;

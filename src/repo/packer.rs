@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::RepoError;
+use super::{RepoError, Repository, parity};
 use crate::base::id::{BlobId, ObjectHash};
 use crate::base::limits;
 use crate::crypto::CryptoError;
@@ -60,9 +60,17 @@ pub struct Packer {
     store: Arc<dyn Storage>,
     writer: Arc<WriterKeys>,
     pack_bytes: u64,
+    parity: Parity,
     open: Mutex<Option<OpenPack>>,
     finishing: Mutex<VecDeque<JoinHandle<Result<FinishedPack, RepoError>>>>,
     finished: Mutex<Vec<FinishedPack>>,
+}
+
+/// How much parity packs get, and who makes it: one thread at a time, because each holds a whole pack.
+#[derive(Clone, Default)]
+struct Parity {
+    percent: u32,
+    turn: Arc<Mutex<()>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,7 +81,14 @@ impl Packer {
     /// A packer whose packs close at about `pack_bytes`.
     pub fn new(store: Arc<dyn Storage>, writer: Arc<WriterKeys>, pack_bytes: u64) -> Packer {
         let (open, finishing, finished) = Default::default();
-        Packer { store, writer, pack_bytes, open, finishing, finished }
+        Packer { store, writer, pack_bytes, parity: Parity::default(), open, finishing, finished }
+    }
+
+    /// A packer whose packs are as large, and get as much parity, as the repository wants.
+    pub fn of(repository: &Repository, writer: Arc<WriterKeys>) -> Packer {
+        let packer = Packer::new(Arc::clone(&repository.store), writer, repository.config.pack_bytes);
+        let parity = Parity { percent: repository.config.parity_percent, ..Parity::default() };
+        Packer { parity, ..packer }
     }
 
     /// Seals a segment and appends it to the open pack; gives the bytes it takes there.
@@ -100,8 +115,12 @@ impl Packer {
             let oldest = finishing.pop_front().expect("not empty");
             self.take_finished(oldest)?;
         }
-        let store = Arc::clone(&self.store);
-        finishing.push_back(std::thread::spawn(move || pack.finish(store.as_ref())));
+        let (store, parity) = (Arc::clone(&self.store), self.parity.clone());
+        finishing.push_back(std::thread::spawn(move || {
+            let finished = pack.finish(store.as_ref())?;
+            parity.add(store.as_ref(), finished.hash);
+            Ok(finished)
+        }));
         Ok(())
     }
 
@@ -132,6 +151,18 @@ impl Packer {
             self.finish_in_background(pack)?;
         }
         self.take_ready()
+    }
+}
+
+impl Parity {
+    fn add(&self, store: &dyn Storage, pack: ObjectHash) {
+        // What the store keeps in reserve belongs to deltas and snapshots.
+        let is_tight = store.available_bytes().is_some_and(|left| left < 2 * limits::PACK_BYTES_AIM);
+        if self.percent > 0 && !is_tight {
+            let _turn = locked(&self.turn);
+            // A pack without parity is a pack all the same: `check` tells, and `repair packs` makes what is missing.
+            let _ = parity::store(store, pack, self.percent);
+        }
     }
 }
 

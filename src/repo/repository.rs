@@ -44,8 +44,13 @@ pub struct NewSlot<'a> {
 }
 
 impl Repository {
-    /// Makes a repository in an absent or empty folder, openable by each of `slots`.
-    pub fn init(store: LocalStore, slots: &[NewSlot<'_>]) -> Result<Repository, RepoError> {
+    /// Makes a repository in an absent or empty folder, openable by each of `slots`; its packs get so much parity,
+    /// percent.
+    pub fn init(
+        store: LocalStore,
+        slots: &[NewSlot<'_>],
+        parity_percent: u32,
+    ) -> Result<Repository, RepoError> {
         if store.read(&Place::Config, limits::SMALL_OBJECT_BYTES_MAX).is_ok() {
             return Err(RepoError::Exists { location: store.location() });
         }
@@ -54,7 +59,7 @@ impl Repository {
         let full = FullKeys::generate();
         let id = full.repository();
         let keys = Arc::new(KeySet::Full(full.clone()));
-        let config = Config { created: clock::now_seconds(), ..Config::new(id) };
+        let config = Config { created: clock::now_seconds(), parity_percent, ..Config::new(id) };
         let records = RecordCache::default();
         let mut repository = Repository { store, keys, config, config_damage: None, opened: None, records };
         for slot in slots {

@@ -19,6 +19,8 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_file(&self, file: &File, path: &Path) -> io::Result<()>;
     /// Gives a file another name, which must be free.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name, in the place of the file that may have it.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder for its owner alone, and those above it that are not there.
@@ -58,6 +60,10 @@ impl Disk for RealDisk {
             }
             result => Ok(result?),
         }
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -134,6 +140,11 @@ impl Disk for RecordingDisk {
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         let operation = || Operation::Rename(from.to_owned(), to.to_owned());
         self.note(operation, || RealDisk.rename_new(from, to))
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let operation = || Operation::Rename(from.to_owned(), to.to_owned());
+        self.note(operation, || RealDisk.rename_over(from, to))
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -31,6 +31,10 @@ pub enum Method {
     Barrier,
     /// [`Storage::remove`]
     Remove,
+    /// [`Storage::replace`]
+    Replace,
+    /// [`Storage::set_aside`]
+    SetAside,
     /// [`Storage::received`]
     Received,
     /// [`Storage::temporary`]
@@ -43,7 +47,7 @@ pub enum Method {
     Write,
     /// [`Disk::sync_file`] and [`Disk::sync_folder`]
     Sync,
-    /// [`Disk::rename_new`]
+    /// [`Disk::rename_new`] and [`Disk::rename_over`]
     Rename,
     /// [`Disk::make_folder`]
     MakeFolder,
@@ -79,12 +83,13 @@ impl Fault {
             Fault::Error => true,
             Fault::Short => matches!(method, Method::Read | Method::ReadRange | Write),
             Fault::Full => {
-                matches!(method, Create | CreatePack | FinishPack | CreateFile | Write)
+                matches!(method, Create | CreatePack | FinishPack | Method::Replace | CreateFile | Write)
                     || matches!(method, Sync | Rename | MakeFolder)
             }
             Fault::LostAcknowledgement => {
                 matches!(method, Create | FinishPack | Barrier | CreateFile | Write | Sync | Rename)
                     || matches!(method, Method::Remove | Method::RemoveTemporary | Method::RemoveFile)
+                    || matches!(method, Method::Replace | Method::SetAside)
                     || method == MakeFolder
             }
             Fault::StaleList { .. } => method == Method::List,
@@ -275,6 +280,14 @@ impl Storage for FaultyStore {
         self.change(Method::Remove, place, || self.inner.remove(place))
     }
 
+    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        self.change(Method::Replace, place, || self.inner.replace(place, bytes))
+    }
+
+    fn set_aside(&self, place: &Place) -> Result<String, StoreError> {
+        self.change(Method::SetAside, place, || self.inner.set_aside(place))
+    }
+
     fn available_bytes(&self) -> Option<u64> {
         self.inner.available_bytes()
     }
@@ -338,6 +351,10 @@ impl Disk for FaultyDisk {
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(Method::Rename, || RealDisk.rename_new(from, to))
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(Method::Rename, || RealDisk.rename_over(from, to))
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

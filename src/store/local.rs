@@ -126,20 +126,29 @@ impl LocalStore {
         }
     }
 
-    fn create_once(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
-        let name = place.to_string();
+    /// Writes a whole file under `tmp/`, syncs it and hands it on; when anything fails the file is removed.
+    fn write_and<T>(
+        &self,
+        place: &Place,
+        bytes: &[u8],
+        publish: impl FnOnce(&Path) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let (file, temporary) = self.begin("object")?;
         let written =
             self.disk.write(&file, &temporary, bytes).and_then(|()| self.disk.sync_file(&file, &temporary));
         let published = match written {
-            Ok(()) => self.publish(&temporary, place),
-            Err(error) => Err(StoreError::new("write", &name, error)),
+            Ok(()) => publish(&temporary),
+            Err(error) => Err(StoreError::new("write", place.to_string(), error)),
         };
-        let folder = published.inspect_err(|_| {
+        published.inspect_err(|_| {
             // Best effort: what stays in tmp/ is collected by prune.
             let _ = self.disk.remove_file(&temporary);
-        })?;
-        self.sync_names(&folder).map_err(|error| StoreError::new("sync", name, error))
+        })
+    }
+
+    fn create_once(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        let folder = self.write_and(place, bytes, |temporary| self.publish(temporary, place))?;
+        self.sync_names(&folder).map_err(|error| StoreError::new("sync", place.to_string(), error))
     }
 
     fn check_space(&self, bytes: u64, object: &str) -> Result<(), StoreError> {
@@ -152,6 +161,9 @@ impl LocalStore {
         }
     }
 }
+
+/// Where damaged objects are kept.
+const DAMAGED: &str = "damaged";
 
 /// File systems whose listings other hosts may see late: NFS, SMB, CIFS, FUSE, Ceph, Lustre, OCFS2, GFS2.
 const SHARES: [u32; 8] =
@@ -268,6 +280,36 @@ impl Storage for LocalStore {
             .remove_file(&path)
             .and_then(|()| self.disk.sync_folder(path.parent().expect("an object's folder")));
         removed.map_err(|error| StoreError::new("remove", place.to_string(), error))
+    }
+
+    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        let fail = |error| StoreError::new("replace", place.to_string(), error);
+        let target = self.path(place);
+        let folder = target.parent().expect("objects lie in folders");
+        if !folder.exists() {
+            self.disk.make_folder(folder).map_err(fail)?;
+        }
+        self.write_and(place, bytes, |temporary| self.disk.rename_over(temporary, &target).map_err(fail))?;
+        self.sync_names(folder).map_err(fail)
+    }
+
+    fn set_aside(&self, place: &Place) -> Result<String, StoreError> {
+        let fail = |error| StoreError::new("set aside", place.to_string(), error);
+        let (from, folder) = (self.path(place), self.root.join(DAMAGED));
+        self.disk.make_folder(&folder).map_err(fail)?;
+        let plain = place.to_string().replace('/', "-");
+        let mut number = 1;
+        // One object can be damaged, come back and be damaged again.
+        let name = loop {
+            let name = if number == 1 { plain.clone() } else { format!("{plain}.{number}") };
+            match self.disk.rename_new(&from, &folder.join(&name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                moved => break moved.map(|()| name).map_err(fail)?,
+            }
+        };
+        let folders = [&folder, &self.root, from.parent().expect("objects lie in folders")];
+        folders.into_iter().try_for_each(|folder| self.disk.sync_folder(folder)).map_err(fail)?;
+        Ok(format!("{DAMAGED}/{name}"))
     }
 
     fn available_bytes(&self) -> Option<u64> {

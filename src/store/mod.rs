@@ -49,6 +49,12 @@ pub trait Storage: Send + Sync {
     fn barrier(&self) -> Result<(), StoreError>;
     /// Removes an object (a key slot; packs belong to prune).
     fn remove(&self, place: &Place) -> Result<(), StoreError>;
+    /// Puts an object in the place of a damaged one of the same name, or where it is missing; durable on return.
+    ///
+    /// At every moment the name shows the old bytes or the new ones.
+    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Takes a damaged object out of its folder and keeps it where no reader looks; gives its name there.
+    fn set_aside(&self, place: &Place) -> Result<String, StoreError>;
     /// Bytes that can still be stored, where that is known.
     fn available_bytes(&self) -> Option<u64>;
     /// When the store received an object, by its own clock, which no client sets.

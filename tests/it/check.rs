@@ -207,6 +207,12 @@ impl Storage for Eventful {
     fn remove(&self, place: &Place) -> Result<(), StoreError> {
         self.inner.remove(place)
     }
+    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        self.inner.replace(place, bytes)
+    }
+    fn set_aside(&self, place: &Place) -> Result<String, StoreError> {
+        self.inner.set_aside(place)
+    }
     fn available_bytes(&self) -> Option<u64> {
         self.inner.available_bytes()
     }

@@ -165,7 +165,7 @@ fn a_crash_at_any_point_of_init() {
     let disk = Arc::new(RecordingDisk::default());
     let store = LocalStore::with_disk(&root, Arc::clone(&disk) as _);
     let slot: Secret = secret(&lab.keys[0]);
-    Repository::init(store, &[NewSlot { secret: &slot, label: "first" }]).unwrap();
+    Repository::init(store, &[NewSlot { secret: &slot, label: "first" }], 0).unwrap();
     let operations: Vec<Operation> =
         disk.take().into_iter().map(|operation| relative(operation, &root)).collect();
     let judge = |root: &Path, over: bool, tally: &mut Tally| {

@@ -7,6 +7,7 @@
 mod document;
 mod known;
 mod objects;
+mod parity;
 mod repository;
 mod structures;
 mod tables;

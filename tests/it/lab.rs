@@ -261,7 +261,7 @@ impl Lab {
         settle();
         let fresh = env.path("fresh");
         let first = secret(&keys[0]);
-        Repository::init(LocalStore::new(&fresh), &[NewSlot { secret: &first, label: "first" }]).unwrap();
+        Repository::init(LocalStore::new(&fresh), &[NewSlot { secret: &first, label: "first" }], 0).unwrap();
         let mut lab = Lab { env, keys, older: BTreeMap::new(), newer: Vec::new() };
         lab.extend(&fresh, &["old-1", "old-2"], "old");
         let grown = lab.env.path("grown");

@@ -32,7 +32,7 @@ const SIDEWAYS: [(&str, &str); 4] =
 const LINES_MAX: usize = 600;
 
 /// What only one room may name; text, room, and files that have a reason of their own.
-const OWNED: [(&str, &str, &[&str]); 20] = [
+const OWNED: [(&str, &str, &[&str]); 21] = [
     ("clap", "cli", &[]),
     ("clap_complete", "cli", &[]),
     ("clap_mangen", "cli", &[]),
@@ -44,6 +44,7 @@ const OWNED: [(&str, &str, &[&str]); 20] = [
     ("ed25519_dalek", "crypto", &[]),
     ("getrandom", "base", &[]),
     ("zstd", "compress", &[]),
+    ("reed_solomon_simd", "repo", &[]),
     // Test vectors, compiled for tests only, print themselves for the format document.
     ("println!", "cli", &["crypto/vectors.rs"]),
     ("eprintln!", "cli", &[]),

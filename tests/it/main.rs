@@ -28,6 +28,7 @@ mod protocol;
 mod protocol_model;
 mod prune;
 mod purge;
+mod repair;
 mod repair_snapshots;
 mod restoring;
 mod roles;

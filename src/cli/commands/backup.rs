@@ -27,7 +27,7 @@ use crate::source::start::Start;
 ///
 /// Unchanged files are not read again. What cannot be read is named, the rest is saved, and the run ends with 3.
 /// On a terminal with nothing configured, a default repository and key are made first.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct BackupArgs {
     /// Files and folders to save; none to save those of the job in mailark.toml
     #[arg(value_name = "PATH")]
@@ -195,7 +195,7 @@ fn open_or_make(args: &BackupArgs, context: &Context<'_>) -> Result<Session, Fai
             let is_default = settings.repository.origin == Origin::Default;
             let person = manner.stdout_terminal && manner.stderr_terminal;
             if (args.init || is_default && person) && !args.dry_run {
-                let repository = init::create(context, true)?;
+                let repository = init::create(context, &init::InitArgs::default())?;
                 context.output.line("")?;
                 return Session::with(context, repository);
             }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use crate::base::limits;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::secret::{self, Secret};
@@ -17,22 +18,36 @@ use crate::store::LocalStore;
 ///
 /// The key file named by --key-file (or the default one) is made when it is missing. A recovery code is printed
 /// once: whoever holds neither key nor code can never read the repository again.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct InitArgs {
     /// Print no recovery code, and make no key slot for one
     #[arg(long)]
     pub no_recovery_code: bool,
+    /// Add so much parity to every pack (3 without a number), so that 'repair packs' heals damaged ones without a
+    /// second copy; cannot be changed later
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = 0,
+        default_missing_value = "3",
+        hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(limits::PARITY_PERCENT_MAX))
+    )]
+    pub parity: u32,
 }
 
 /// Makes the repository.
 pub fn run(args: &InitArgs, context: &Context<'_>) -> Result<Exit, Failure> {
-    create(context, !args.no_recovery_code)?;
+    create(context, args)?;
     Ok(Exit::Ok)
 }
 
 /// Makes the repository that the settings name, with the key that they name, and tells what to keep safe.
-pub fn create(context: &Context<'_>, with_recovery_code: bool) -> Result<Repository, Failure> {
+pub fn create(context: &Context<'_>, args: &InitArgs) -> Result<Repository, Failure> {
     let settings = &context.settings;
+    let with_recovery_code = !args.no_recovery_code;
     let (secret, key_file) = match &settings.key.value {
         KeySource::KeyFile(path) => (key_file(path)?, Some(path.clone())),
         // Nothing named: a key file at the usual place, so that tonight's cron job finds it.
@@ -50,12 +65,13 @@ pub fn create(context: &Context<'_>, with_recovery_code: bool) -> Result<Reposit
         slots.push(NewSlot { secret: &recovery, label: "recovery code" });
     }
     let path = &settings.repository.value;
-    let repository = Repository::init(LocalStore::new(path), &slots)?;
+    let repository = Repository::init(LocalStore::new(path), &slots, args.parity)?;
     let out = context.output;
     if out.manner().json {
         let mut result = serde_json::json!({
             "repository": path.display().to_string(),
             "id": repository.id().to_string(),
+            "parity_percent": args.parity,
             "key_file": key_file.as_ref().map(|path| path.display().to_string()),
         });
         if with_recovery_code {

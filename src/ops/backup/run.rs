@@ -160,7 +160,7 @@ impl Attempt<'_> {
                 "{packs} packs are missing: what the source still has of them is stored again"
             ));
         }
-        let packer = Packer::new(store(), Arc::clone(&writer), repository.config.pack_bytes);
+        let packer = Packer::of(repository, Arc::clone(&writer));
         let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
         let shared = Shared {
             blobs: &blobs,

@@ -8,7 +8,7 @@ use crate::base::id::{BlobId, DomainId, ObjectHash};
 use crate::index::{Index, PackNumber};
 use crate::repo::ledger::Ledger;
 use crate::repo::snapshots::{self, WHY_REVOKED};
-use crate::repo::{RepoError, deltas};
+use crate::repo::{RepoError, deltas, parity};
 use crate::store::{Folder, Place};
 
 /// A pack that is there with the size that a delta names.
@@ -103,8 +103,11 @@ impl Check<'_> {
                 self.find(Finding::new(kind, Subject::Pack, Place::Pack(hash).to_string(), text));
             }
         }
-        // The place for `missing parity`: packs that are there, while the config wants parity, without an object of
-        // `Folder::Parity`.
+        let bare = parity::missing(self.repository)?.len();
+        if bare > 0 {
+            let text = format!("{bare} packs have no parity: 'mailark repair packs' makes it");
+            self.remark(Subject::Pack, "parity", text);
+        }
         Ok(packs)
     }
 

@@ -80,7 +80,7 @@ fn repack_host(
 ) -> Result<u64, PruneError> {
     let repository = judge.repository;
     let keys = Arc::new(repository.need_full("pruning")?.writer(host, domain));
-    let packer = Packer::new(Arc::clone(&repository.store), Arc::clone(&keys), repository.config.pack_bytes);
+    let packer = Packer::of(repository, Arc::clone(&keys));
     let mut transaction = Transaction::begin(repository, &keys, judge.index, None)?;
     let packs = PackMap::new(Arc::clone(&repository.keys));
     let reader = reader(repository, judge.index, &packs, domain, host)?;

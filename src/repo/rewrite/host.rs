@@ -63,7 +63,7 @@ pub fn host(
     let store = || Arc::clone(&repository.store);
     let reader = BlobReader::new(store(), &packs, namer.clone(), domain, run.index, CACHE_BYTES);
     let presence = Presence::new(repository, run.index, domain, &run.ledger.shunned(), run.unusable_deltas)?;
-    let packer = Packer::new(store(), Arc::clone(&writer), repository.config.pack_bytes);
+    let packer = Packer::of(repository, Arc::clone(&writer));
     let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(run.dry_run);
     let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
     let mut transaction = Transaction::begin(repository, &writer, run.index, None)?;

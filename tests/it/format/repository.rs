@@ -19,7 +19,7 @@ use mailark::store::{LocalStore, Place};
 
 use super::document::{bytes, text};
 use super::known::{self, DOMAIN, HOST};
-use super::objects;
+use super::{objects, parity};
 
 /// The objects of the examples and their places, in the order of the document's list of names.
 fn examples() -> Vec<(Place, Vec<u8>)> {
@@ -32,6 +32,10 @@ fn examples() -> Vec<(Place, Vec<u8>)> {
         (Place::Delta(HOST, 1, hash("delta-object")), bytes("delta-object")),
         (Place::Snapshot(HOST, 1, hash("snapshot-object")), bytes("snapshot-object")),
         (Place::Record(1, hash("record-object")), bytes("record-object")),
+        (
+            Place::Parity(hash("pack"), ObjectHash(*blake3::hash(&parity::object()).as_bytes())),
+            parity::object(),
+        ),
     ]
 }
 

@@ -29,6 +29,7 @@ fn every_example_is_looked_at() {
     let here = [
         include_str!("structures.rs"),
         include_str!("objects.rs"),
+        include_str!("parity.rs"),
         include_str!("repository.rs"),
         include_str!("known.rs"),
         include_str!("tables.rs"),
