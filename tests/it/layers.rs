@@ -155,7 +155,9 @@ fn verbs_do_not_import_each_other() {
         else {
             continue;
         };
-        let named = code.match_indices("ops::").map(|(at, _)| &code[at + 5..]);
+        // Not `std::ops::`, which is a room of somebody else's house.
+        let named = code.match_indices("ops::").filter(|(at, _)| !code[..*at].ends_with("std::"));
+        let named = named.map(|(at, _)| &code[at + 5..]);
         let others = named.filter(|rest| !rest.starts_with(verb.trim_end_matches(".rs")));
         wrong.extend(
             others.map(|rest| format!("{}: {}", path.display(), rest.lines().next().unwrap_or_default())),

@@ -67,6 +67,12 @@ impl Storage for Paused {
     fn barrier(&self) -> Result<(), StoreError> {
         self.tick().barrier()
     }
+    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
+        self.tick().replace(place, bytes)
+    }
+    fn set_aside(&self, place: &Place) -> Result<String, StoreError> {
+        self.tick().set_aside(place)
+    }
     fn remove(&self, place: &Place) -> Result<(), StoreError> {
         self.tick().remove(place)
     }
@@ -279,7 +285,9 @@ fn a_prune_is_stopped_anywhere_while_writers_lean_on_what_it_deletes() {
     let lab = Arc::new(Lab::new());
     let (_, expected) = template(&lab);
     let prepare = |root: &Path| forget_job(root, &lab, "old");
-    let verb = |repository: &Repository| drop(prune_with(repository, Duration::ZERO).unwrap());
+    let verb = |repository: &Repository| {
+        prune_with(repository, Duration::ZERO).unwrap();
+    };
     let event = |root: &Path| -> Event {
         let (root, lab) = (root.to_owned(), Arc::clone(&lab));
         Box::new(move || {
