@@ -8,6 +8,7 @@ use mailark::format::config::Config;
 use mailark::format::content::{self, ContentPage};
 use mailark::format::delta::{self, PackList};
 use mailark::format::envelope::PackEnvelope;
+use mailark::format::inventory::Inventory;
 use mailark::format::object::{Object, ObjectType};
 use mailark::format::pack::{SegmentTable, Trailer};
 use mailark::format::page::Page;
@@ -18,7 +19,7 @@ use mailark::format::snapshot::{Checkpoint, Snapshot};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (choice, bytes) = input;
-    match choice % 12 {
+    match choice % 13 {
         0 => {
             if let Ok(page) = Page::decode(bytes) {
                 assert_eq!(Page::decode(&page.encode()).as_ref(), Ok(&page));
@@ -63,6 +64,11 @@ fuzz_target!(|input: (u8, &[u8])| {
                 drop(Trailer::decode(trailer, bytes.len() as u64));
             }
             drop(content::decode(bytes, &[]));
+        }
+        11 => {
+            if let Ok(inventory) = Inventory::decode(bytes) {
+                assert_eq!(Inventory::decode(&inventory.encode()).as_ref(), Ok(&inventory));
+            }
         }
         _ => {
             if let Ok(text) = std::str::from_utf8(bytes) {

@@ -1,6 +1,6 @@
 //! The one place that reads the clock.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, in nanoseconds since 1970-01-01T00:00:00Z.
 pub type UnixNanos = i128;
@@ -16,6 +16,13 @@ pub fn of(time: SystemTime) -> UnixNanos {
         Ok(since) => since.as_nanos() as UnixNanos,
         Err(before) => -(before.duration().as_nanos() as UnixNanos),
     }
+}
+
+/// The same as the system takes it; a moment that it cannot hold becomes 1970.
+pub fn system_time(at: UnixNanos) -> SystemTime {
+    let far = Duration::from_nanos(at.unsigned_abs().try_into().unwrap_or_default());
+    let moment = if at < 0 { UNIX_EPOCH.checked_sub(far) } else { UNIX_EPOCH.checked_add(far) };
+    moment.unwrap_or(UNIX_EPOCH)
 }
 
 /// Returns the wall clock in whole seconds.

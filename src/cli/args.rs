@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
     dump::DumpArgs, forget::ForgetArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
-    man::ManArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
-    snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
+    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -105,6 +105,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Take a user, a message or a path out of every snapshot, for good
     Purge(PurgeArgs),
+    /// Keep a second copy of the repository on another disk or share
+    Mirror(MirrorArgs),
     /// List, add, remove and test what opens the repository
     Key(KeyArgs),
     /// Show or delete the local index

@@ -5,6 +5,7 @@ use crate::crypto::slot::SlotError;
 use crate::ops::backup::BackupError;
 use crate::ops::forget::ForgetError;
 use crate::ops::hold::HoldError;
+use crate::ops::mirror::MirrorError;
 use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
 use crate::ops::repair::snapshots::RepairError;
@@ -136,6 +137,26 @@ impl From<RepairError> for Failure {
         match error {
             RepairError::Repository(error) => error.into(),
             RepairError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the repair again"),
+        }
+    }
+}
+
+impl From<MirrorError> for Failure {
+    fn from(error: MirrorError) -> Failure {
+        match error {
+            MirrorError::Repository(error) => error.into(),
+            MirrorError::NoMirror { ref location } => Failure::because(Kind::NoRepository, "", &error)
+                .hint("is the disk or share mounted there? what looks empty is never filled unasked")
+                .hint(format!("'mailark mirror --init {location}' makes a new mirror")),
+            MirrorError::Already { .. } => {
+                Failure::because(Kind::User, "", &error).hint("leave --init away to bring it up to date")
+            }
+            MirrorError::OtherRepository { .. } | MirrorError::NotAMirror { .. } => {
+                Failure::because(Kind::User, "", &error)
+                    .hint("name another folder, an empty one for a new mirror")
+            }
+            MirrorError::Nested { .. } => Failure::because(Kind::User, "", &error)
+                .hint("a mirror belongs on another disk, or it is lost with the first"),
         }
     }
 }

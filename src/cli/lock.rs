@@ -1,4 +1,5 @@
-//! One run of a job at a time on this machine: an advisory lock that vanishes with its process.
+//! One run of a job at a time on this machine, one mirroring into a folder: an advisory lock that vanishes with its
+//! process.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
@@ -27,23 +28,28 @@ impl JobLock {
     ///
     /// Fails with [`Kind::Locked`], naming the holder, while another process has it.
     pub fn acquire(state_dir: &Path, repository: RepositoryId, job: &str) -> Result<Self, Failure> {
-        let folder = state_dir.join(repository.to_string());
-        let path = folder.join(format!("{job}.lock"));
+        let path = state_dir.join(repository.to_string()).join(format!("{job}.lock"));
+        JobLock::at(&path, &format!("job '{job}'"))
+    }
+
+    /// Takes the lock that the file `path` stands for; `what` names it for people.
+    pub fn at(path: &Path, what: &str) -> Result<Self, Failure> {
+        let folder = path.parent().expect("a lock file lies in a folder");
         let trouble = |error: &std::io::Error| {
             Failure::because(Kind::Storage, &format!("lock {}", path.display()), error)
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| trouble(&e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| trouble(&e))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
+            .open(path)
             .map_err(|e| trouble(&e))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(held(job, &mut file)),
+            Err(Errno::WOULDBLOCK) => return Err(held(what, &mut file)),
             Err(errno) => return Err(trouble(&errno.into())),
         }
         let note = format!("{} {}\n", std::process::id(), clock::now());
@@ -62,7 +68,7 @@ impl Drop for JobLock {
     }
 }
 
-fn held(job: &str, file: &mut File) -> Failure {
+fn held(what: &str, file: &mut File) -> Failure {
     let mut note = String::new();
     let holder = match file.take(NOTE_BYTES_MAX).read_to_string(&mut note) {
         Ok(_) => parse_note(&note),
@@ -73,7 +79,7 @@ fn held(job: &str, file: &mut File) -> Failure {
         // The holder took the lock a moment ago and has not signed it yet.
         None => "another process".to_owned(),
     };
-    Failure::new(Kind::Locked, format!("job '{job}' is already running ({who})"))
+    Failure::new(Kind::Locked, format!("{what} is already running ({who})"))
         .hint("wait for that run; the lock goes with its process, there is nothing to remove")
 }
 

@@ -7,6 +7,7 @@ mod errors;
 pub mod failure;
 mod highest;
 pub mod lock;
+pub mod mirrors;
 pub mod output;
 pub mod progress;
 pub mod retention;

@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use super::commands::Context;
 use super::failure::{Failure, Kind};
 use super::highest::{HighestSeen, Seen};
-use super::secret;
+use super::{mirrors, secret};
 use crate::base::bytes;
 use crate::base::id::ObjectHash;
 use crate::crypto::blob_id::BlobNamer;
@@ -34,6 +34,8 @@ pub struct Session {
     /// Keys of packs in use.
     pub packs: PackMap,
     state_dir: PathBuf,
+    /// This client mirrors another place into this one, which therefore lags behind what was seen there.
+    is_mirror: bool,
 }
 
 /// Threads for work on many files.
@@ -73,7 +75,8 @@ impl Session {
         let index = open_index(index_dir(context, &repository).as_deref(), &repository)?;
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let state_dir = context.settings.state_dir.clone();
-        Ok(Session { repository, index: RwLock::new(index), packs, state_dir })
+        let is_mirror = mirrors::includes(&state_dir, repository.id(), &context.settings.repository.value);
+        Ok(Session { repository, index: RwLock::new(index), packs, state_dir, is_mirror })
     }
 
     /// Brings the index into step with the store, telling what is damaged.
@@ -119,6 +122,9 @@ impl Session {
         &self,
         seen: impl IntoIterator<Item = Seen<'a>>,
     ) -> Result<Vec<String>, Failure> {
+        if self.is_mirror {
+            return Ok(Vec::new());
+        }
         let mut memory = HighestSeen::load(&self.state_dir, self.repository.id()).map_err(|error| {
             let what = format!("read which snapshots were seen in {}", self.state_dir.display());
             Failure::because(Kind::Storage, &what, &error)

@@ -5,6 +5,7 @@ pub mod config;
 pub mod content;
 pub mod delta;
 pub mod envelope;
+pub mod inventory;
 pub mod keyset;
 pub mod object;
 pub mod pack;

@@ -5,6 +5,7 @@ pub mod check;
 pub mod diff;
 pub mod forget;
 pub mod hold;
+pub mod mirror;
 pub mod prune;
 pub mod purge;
 pub mod repair;

@@ -61,8 +61,29 @@ pub struct Status {
     pub keys: KeyStatus,
     /// The last check that left a record.
     pub last_check: Option<PastResult>,
+    /// The last mirroring that a record tells of.
+    pub mirror: Option<PastResult>,
     /// What is not as it should be, the worst first.
     pub findings: Vec<(Level, String)>,
+}
+
+/// Age from which on the last good mirroring is too old: a week, and a day for the one that was late.
+const MIRROR_AGE_S: i64 = 8 * 86_400;
+
+/// What is wrong when no full key would outlive the machine that holds the key file.
+///
+/// `full` are the slots of full keys.
+pub fn key_risk<'a>(full: impl Iterator<Item = &'a SlotHeader>) -> Option<String> {
+    let full: Vec<&SlotHeader> = full.collect();
+    let is_file = |slot: &&SlotHeader| matches!(slot.kind, SlotKind::KeyFile { .. });
+    if !full.is_empty() && full.iter().all(is_file) {
+        let text = "the mail can be read with a key file only, and a key file that lies on the server that is \
+                    backed up is lost together with it: make a recovery code (mailark key add --recovery) and \
+                    keep it on paper, away from the server";
+        return Some(text.to_owned());
+    }
+    let text = "only one full key: if it is lost, nobody can read the backups (mailark key add --recovery)";
+    (full.len() <= 1).then(|| text.to_owned())
 }
 
 impl Status {
@@ -120,26 +141,40 @@ impl Status {
 
     /// Counts the key slots; `slots` says of each what it is, or that it cannot be trusted.
     fn judge_keys<'a>(&mut self, slots: impl Iterator<Item = Option<&'a SlotHeader>>) {
+        let mut full = Vec::new();
         for slot in slots {
             match slot {
                 None => self.keys.unusable += 1,
                 Some(SlotHeader { role: Role::Writer, .. }) => self.keys.writer += 1,
-                Some(SlotHeader { kind, .. }) => {
+                Some(slot) => {
                     self.keys.full += 1;
-                    self.keys.recovery += u64::from(matches!(kind, SlotKind::Recovery { .. }));
+                    self.keys.recovery += u64::from(matches!(slot.kind, SlotKind::Recovery { .. }));
+                    full.push(slot);
                 }
             }
         }
-        if self.keys.full <= 1 {
-            let text =
-                "only one full key: if it is lost, nobody can read the backups (mailark key add --recovery)";
-            self.find(Level::Warning, text.to_owned());
+        if let Some(text) = key_risk(full.into_iter()) {
+            self.find(Level::Warning, text);
         }
         if self.keys.unusable > 0 {
             let text =
                 format!("{} key slots are damaged or not signed by this repository", self.keys.unusable);
             self.find(Level::Critical, text);
         }
+    }
+
+    /// Where a mirror was ever made, it must not be forgotten.
+    fn judge_mirror(&mut self, results: &[PastResult], now: UnixNanos) {
+        let of_mirrors = || results.iter().filter(|result| result.verb == "mirror");
+        self.mirror = of_mirrors().next_back().cloned();
+        let age_s = |result: &PastResult| now.div_euclid(1_000_000_000) as i64 - result.at;
+        let text = match (&self.mirror, of_mirrors().rfind(|result| result.ok)) {
+            (None, _) => return,
+            (Some(_), Some(good)) if age_s(good) < MIRROR_AGE_S => return,
+            (Some(_), Some(good)) => format!("the last good mirror is {} days old", age_s(good) / 86_400),
+            (Some(_), None) => "no mirror is whole yet".to_owned(),
+        };
+        self.find(Level::Warning, text);
     }
 }
 
@@ -178,6 +213,7 @@ pub fn judge<'a>(
     status.judge_jobs(listed, wanted, now, limits);
     status.judge_keys(slots);
     status.judge_check(results);
+    status.judge_mirror(results, now);
     status.findings.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     status
 }
@@ -300,7 +336,36 @@ mod tests {
         };
         assert_eq!(judge(&[]).last_check, None);
         assert_eq!(judge(&[result("check", true), result("check", false)]).level(), Level::Warning);
-        let status = judge(&[result("check", false), result("check", true), result("mirror", false)]);
+        let status = judge(&[result("check", false), result("check", true), result("drill", false)]);
         assert_eq!((status.level(), status.last_check), (Level::Ok, Some(result("check", true))));
+    }
+
+    #[test]
+    fn key_files_alone_are_a_risk() {
+        let file = slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Full);
+        let password =
+            slot(SlotKind::Password { memory_kib: 1, passes: 1, lanes: 1, salt: [0; 32] }, Role::Full);
+        let risk = |slots: &[&SlotHeader]| key_risk(slots.iter().copied());
+        assert!(risk(&[&file]).unwrap().contains("key file only"));
+        assert!(risk(&[&file, &file]).unwrap().contains("on paper"));
+        assert!(risk(&[&password]).unwrap().contains("only one full key"));
+        assert_eq!(risk(&[&file, &password]), None);
+    }
+
+    #[test]
+    fn a_mirror_that_was_forgotten_shows() {
+        let result =
+            |verb: &str, ok: bool, at: i64| PastResult { verb: verb.to_owned(), ok, text: String::new(), at };
+        let judged = |results: &[PastResult]| {
+            let mut status = Status::default();
+            status.judge_mirror(results, UnixNanos::from(20 * 86_400) * 1_000_000_000);
+            status.level()
+        };
+        let day = 86_400;
+        assert_eq!(judged(&[result("check", true, 0)]), Level::Ok, "none was ever made");
+        assert_eq!(judged(&[result("mirror", true, 13 * day)]), Level::Ok);
+        assert_eq!(judged(&[result("mirror", true, 12 * day)]), Level::Warning);
+        assert_eq!(judged(&[result("mirror", true, 13 * day), result("mirror", false, 19 * day)]), Level::Ok);
+        assert_eq!(judged(&[result("mirror", false, 19 * day)]), Level::Warning);
     }
 }

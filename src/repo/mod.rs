@@ -16,6 +16,7 @@ pub mod presence;
 pub mod reach;
 pub mod reader;
 pub mod records;
+pub mod recovery_note;
 pub mod repository;
 pub mod rewrite;
 pub mod segment;

@@ -6,6 +6,7 @@ use super::RepoError;
 use super::ledger::Ledger;
 use super::objects::{NewObject, SignedObject, Signer};
 use super::records::{self, RecordCache};
+use super::recovery_note;
 use crate::base::id::{DomainId, HostId, RepositoryId, SlotId};
 use crate::base::{clock, entropy, limits};
 use crate::crypto::slot::{self, PasswordCost, Secret, SlotDetails, SlotError};
@@ -55,9 +56,10 @@ impl Repository {
             return Err(RepoError::Exists { location: store.location() });
         }
         store.prepare()?;
-        let store: Arc<dyn Storage> = Arc::new(store);
         let full = FullKeys::generate();
         let id = full.repository();
+        recovery_note::ensure(&store, id)?;
+        let store: Arc<dyn Storage> = Arc::new(store);
         let keys = Arc::new(KeySet::Full(full.clone()));
         let config = Config { created: clock::now_seconds(), parity_percent, ..Config::new(id) };
         let records = RecordCache::default();

@@ -27,6 +27,10 @@ pub enum Method {
     CreatePack,
     /// [`Storage::finish_pack`]
     FinishPack,
+    /// [`Storage::begin_copy`]
+    BeginCopy,
+    /// [`Storage::finish_copy`]
+    FinishCopy,
     /// [`Storage::barrier`]
     Barrier,
     /// [`Storage::remove`]
@@ -84,12 +88,12 @@ impl Fault {
             Fault::Short => matches!(method, Method::Read | Method::ReadRange | Write),
             Fault::Full => {
                 matches!(method, Create | CreatePack | FinishPack | Method::Replace | CreateFile | Write)
-                    || matches!(method, Sync | Rename | MakeFolder)
+                    || matches!(method, Sync | Rename | MakeFolder | Method::BeginCopy | Method::FinishCopy)
             }
             Fault::LostAcknowledgement => {
                 matches!(method, Create | FinishPack | Barrier | CreateFile | Write | Sync | Rename)
                     || matches!(method, Method::Remove | Method::RemoveTemporary | Method::RemoveFile)
-                    || matches!(method, Method::Replace | Method::SetAside)
+                    || matches!(method, Method::Replace | Method::SetAside | Method::FinishCopy)
                     || method == MakeFolder
             }
             Fault::StaleList { .. } => method == Method::List,
@@ -270,6 +274,14 @@ impl Storage for FaultyStore {
 
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
         self.change(Method::FinishPack, &"a pack", || self.inner.finish_pack(pack))
+    }
+
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
+        self.change(Method::BeginCopy, &"a copy", || self.inner.begin_copy(bytes))
+    }
+
+    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
+        self.change(Method::FinishCopy, place, || self.inner.finish_copy(copy, place, received))
     }
 
     fn barrier(&self) -> Result<(), StoreError> {

@@ -24,8 +24,8 @@ pub(super) const RESERVE_BYTES: u64 = 32 << 20;
 /// A store in a folder.
 #[derive(Debug)]
 pub struct LocalStore {
-    root: PathBuf,
-    disk: Arc<dyn Disk>,
+    pub(super) root: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
     spare: Spare,
     /// Folders that received a pack since the last barrier.
     unsynced: Mutex<BTreeSet<PathBuf>>,
@@ -49,15 +49,25 @@ impl LocalStore {
     /// Makes the folders of a new store; `root` must be absent or empty.
     pub fn prepare(&self) -> Result<(), StoreError> {
         let fail = |error| StoreError::new("create", self.location(), error);
-        let new: Vec<&Path> = self.root.ancestors().take_while(|folder| !folder.exists()).collect();
-        self.disk.make_folder(&self.root).map_err(fail)?;
-        if fs::read_dir(&self.root).map_err(fail)?.next().is_some() {
+        let is_blank = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            entries => entries.map_err(fail)?.next().is_none(),
+        };
+        if !is_blank {
             let detail = match self.list(Folder::Packs)?.len() {
                 0 => "the folder is not empty (an interrupted init leaves one, without packs)".to_owned(),
                 packs => format!("the folder holds {packs} packs of a repository: do not remove it"),
             };
             return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, detail)));
         }
+        self.make_folders()
+    }
+
+    /// Makes the folder of a store, and those in it, where they are not there.
+    pub fn make_folders(&self) -> Result<(), StoreError> {
+        let fail = |error| StoreError::new("create", self.location(), error);
+        let new: Vec<&Path> = self.root.ancestors().take_while(|folder| !folder.exists()).collect();
+        self.disk.make_folder(&self.root).map_err(fail)?;
         for name in Folder::ALL.iter().map(|folder| folder.name()).chain(["tmp"]) {
             self.disk.make_folder(&self.root.join(name)).map_err(fail)?;
         }
@@ -74,11 +84,11 @@ impl LocalStore {
         Ok(())
     }
 
-    fn path(&self, place: &Place) -> PathBuf {
+    pub(super) fn path(&self, place: &Place) -> PathBuf {
         self.root.join(place.to_string())
     }
 
-    fn begin(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
+    pub(super) fn begin(&self, owner: &str) -> Result<(File, PathBuf), StoreError> {
         let path =
             self.root.join("tmp").join(format!("{owner}-{:016x}", u64::from_le_bytes(entropy::random())));
         let file = self.disk.create_file(&path).or_else(|error| {
@@ -163,7 +173,7 @@ impl LocalStore {
 }
 
 /// Where damaged objects are kept.
-const DAMAGED: &str = "damaged";
+pub(super) const DAMAGED: &str = "damaged";
 
 /// File systems whose listings other hosts may see late: NFS, SMB, CIFS, FUSE, Ceph, Lustre, OCFS2, GFS2.
 const SHARES: [u32; 8] =
@@ -250,9 +260,35 @@ impl Storage for LocalStore {
 
     fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
         self.check_space(crate::base::limits::PACK_BYTES_AIM, "a pack")?;
-        let (file, path) = self.begin(&host.to_string())?;
-        let disk = Arc::clone(&self.disk);
-        Ok(PackFile { disk, file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
+        PackFile::begin(self, &host.to_string())
+    }
+
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
+        self.check_space(bytes, "a copy")?;
+        PackFile::begin(self, "mirror")
+    }
+
+    fn finish_copy(&self, mut copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
+        let fail = |error| StoreError::new("create", place.to_string(), error);
+        let file = copy.file.as_ref().expect("a copy is finished once");
+        // Where times cannot be set, retention takes the copy for younger than it is, and keeps it longer.
+        let _ = file.set_modified(clock::system_time(received));
+        let synced = self.disk.sync_file(file, &copy.path);
+        synced.map_err(|error| StoreError::new("sync", place.to_string(), error))?;
+        let target = self.path(place);
+        let folder = target.parent().expect("objects lie in folders").to_owned();
+        if !folder.try_exists().map_err(fail)? {
+            self.disk.make_folder(&folder).map_err(fail)?;
+        }
+        self.disk.rename_over(&copy.path, &target).map_err(fail)?;
+        copy.file = None;
+        match place {
+            Place::Pack(_) | Place::Parity(..) => {
+                self.unsynced.lock().expect("no holder panics").insert(folder);
+                Ok(())
+            }
+            _ => self.sync_names(&folder).map_err(|error| StoreError::new("sync", place.to_string(), error)),
+        }
     }
 
     fn barrier(&self) -> Result<(), StoreError> {
@@ -374,7 +410,7 @@ impl Storage for LocalStore {
     }
 
     fn finish_pack(&self, mut pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
-        let hash = ObjectHash(*pack.hasher.finalize().as_bytes());
+        let hash = pack.hash();
         let place = Place::Pack(hash);
         let file = pack.file.as_ref().expect("a pack is finished once");
         let synced = self.disk.sync_file(file, &pack.path);
@@ -403,7 +439,7 @@ fn subfolders(path: &Path) -> io::Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
-/// A pack that is being written under `tmp/`; dropped unfinished, it is removed.
+/// A pack, or a copy of any object, that is being written under `tmp/`; dropped unfinished, it is removed.
 #[derive(Debug)]
 pub struct PackFile {
     disk: Arc<dyn Disk>,
@@ -414,12 +450,23 @@ pub struct PackFile {
 }
 
 impl PackFile {
+    fn begin(store: &LocalStore, owner: &str) -> Result<PackFile, StoreError> {
+        let (file, path) = store.begin(owner)?;
+        let disk = Arc::clone(&store.disk);
+        Ok(PackFile { disk, file: Some(file), path, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         let file = self.file.as_ref().expect("an open pack has its file");
         self.disk.write(file, &self.path, bytes).map_err(|error| StoreError::new("write", "a pack", error))
+    }
+
+    /// BLAKE3 of the bytes written so far.
+    pub fn hash(&self) -> ObjectHash {
+        ObjectHash(*self.hasher.finalize().as_bytes())
     }
 
     /// Bytes written so far.

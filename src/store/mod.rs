@@ -1,5 +1,6 @@
 //! Layer 2: where a repository's objects lie. Objects are created if absent and never changed.
 
+mod beside;
 pub mod disk;
 mod error;
 pub mod fault;
@@ -7,6 +8,7 @@ mod local;
 mod place;
 mod spare;
 
+pub use beside::RECOVERY_NOTE;
 pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, PackFile};
 pub use place::{Folder, Place};
@@ -19,7 +21,7 @@ use crate::base::id::{HostId, ObjectHash};
 /// A file that was begun and is no object yet, or never becomes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Temporary {
-    /// Its name; begins with the host that writes it, or with `object`.
+    /// Its name; begins with the host that writes it, with `object`, or with `mirror`.
     pub name: String,
     /// Its bytes so far.
     pub bytes: u64,
@@ -45,6 +47,11 @@ pub trait Storage: Send + Sync {
     fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError>;
     /// Names a finished pack by its hash; durable after the next [`Storage::barrier`]. Gives hash and size.
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError>;
+    /// Starts a copy of an object that another store holds, `bytes` long.
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError>;
+    /// Names a verified copy, in place of what may stand there, with the time at which the other store received it.
+    /// Durable after the next [`Storage::barrier`].
+    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError>;
     /// Makes everything durable that was created before. Once it has failed it fails for ever.
     fn barrier(&self) -> Result<(), StoreError>;
     /// Removes an object (a key slot; packs belong to prune).

@@ -22,6 +22,8 @@ pub enum Place {
     Record(u64, ObjectHash),
     /// `parity/<xx>/<pack>-<hash>`
     Parity(ObjectHash, ObjectHash),
+    /// `inventory/<sequence>-<hash>`, in mirrors only
+    Inventory(u64, ObjectHash),
 }
 
 /// A folder of objects.
@@ -39,10 +41,12 @@ pub enum Folder {
     Records,
     /// `parity`
     Parity,
+    /// `inventory`, in mirrors only
+    Inventory,
 }
 
 impl Folder {
-    /// All folders of a repository.
+    /// All folders of a repository; a mirror has its inventories besides.
     pub const ALL: [Folder; 6] =
         [Folder::Keys, Folder::Packs, Folder::Deltas, Folder::Snapshots, Folder::Records, Folder::Parity];
 
@@ -55,12 +59,13 @@ impl Folder {
             Folder::Snapshots => "snapshots",
             Folder::Records => "records",
             Folder::Parity => "parity",
+            Folder::Inventory => "inventory",
         }
     }
 
     /// Objects lie one level deeper than the folder.
     pub(super) fn is_nested(self) -> bool {
-        !matches!(self, Folder::Keys | Folder::Records)
+        !matches!(self, Folder::Keys | Folder::Records | Folder::Inventory)
     }
 
     /// Reads the name of an object in this folder; `parent` is the folder between, empty where there is none.
@@ -80,6 +85,7 @@ impl Folder {
                 let (pack, hash) = name.split_once('-').filter(|_| name.get(..2) == Some(parent))?;
                 Some(Place::Parity(pack.parse().ok()?, hash.parse().ok()?))
             }
+            Folder::Inventory => numbered(name).map(|(number, hash)| Place::Inventory(number, hash)),
         }
     }
 }
@@ -95,12 +101,27 @@ fn numbered(name: &str) -> Option<(u64, ObjectHash)> {
 const SEQUENCE_DIGITS: usize = 12;
 
 impl Place {
+    /// Reads an object's name, as it is displayed.
+    pub fn parse(name: &str) -> Option<Place> {
+        if name == "config" {
+            return Some(Place::Config);
+        }
+        let (top, below) = name.split_once('/')?;
+        let folder =
+            Folder::ALL.into_iter().chain([Folder::Inventory]).find(|folder| folder.name() == top)?;
+        match folder.is_nested() {
+            true => below.split_once('/').and_then(|(parent, name)| folder.parse(parent, name)),
+            false => folder.parse("", below),
+        }
+    }
+
     /// The BLAKE3 of the object, where its name holds it.
     pub fn hash(&self) -> Option<&ObjectHash> {
         match self {
             Place::Config | Place::KeySlot(_) => None,
             Place::Pack(hash) | Place::Record(_, hash) | Place::Parity(_, hash) => Some(hash),
             Place::Delta(_, _, hash) | Place::Snapshot(_, _, hash) => Some(hash),
+            Place::Inventory(_, hash) => Some(hash),
         }
     }
 }
@@ -115,6 +136,7 @@ impl fmt::Display for Place {
             Place::Snapshot(host, number, hash) => write!(f, "snapshots/{host}/{number:012}-{hash}"),
             Place::Record(number, hash) => write!(f, "records/{number:012}-{hash}"),
             Place::Parity(pack, hash) => write!(f, "parity/{:02x}/{pack}-{hash}", pack.0[0]),
+            Place::Inventory(number, hash) => write!(f, "inventory/{number:012}-{hash}"),
         }
     }
 }
@@ -133,15 +155,20 @@ mod tests {
             (Folder::Snapshots, Place::Snapshot(host, limits::SEQUENCE_MAX, hash)),
             (Folder::Records, Place::Record(1, hash)),
             (Folder::Parity, Place::Parity(hash, ObjectHash([3; 32]))),
+            (Folder::Inventory, Place::Inventory(7, hash)),
         ] {
             let path = place.to_string();
             let parts: Vec<&str> = path.split('/').collect();
             let parent = if parts.len() == 3 { parts[1] } else { "" };
             assert_eq!(folder.parse(parent, parts[parts.len() - 1]), Some(place), "{path}");
+            assert_eq!(Place::parse(&path), Some(place), "{path}");
+            assert_eq!(Place::parse(&path[1..]), None);
             assert_eq!(folder.parse("zz", "README"), None);
             assert_eq!(folder.parse(parent, "1-zz"), None);
             assert_eq!(folder.parse(parent, &format!("999999999999-{hash}")), None);
         }
         assert_eq!(Folder::Packs.parse("00", &hash.to_string()), None);
+        assert_eq!(Place::parse("config"), Some(Place::Config));
+        assert_eq!(Place::parse(&format!("packs/a5/../{hash}")), None);
     }
 }

@@ -167,16 +167,17 @@ fn files_that_need_a_lost_pack_are_named_with_their_path() {
     assert_eq!(commands, steps.map(|step| format!("mailark {step}")));
 }
 
-/// A store in which something happens when the snapshots are listed for the first time.
-struct Eventful {
-    inner: LocalStore,
-    event: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+/// A store in which something happens when a folder has been listed for the first time.
+pub struct Eventful {
+    pub at: Folder,
+    pub inner: LocalStore,
+    pub event: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Storage for Eventful {
     fn list(&self, folder: Folder) -> Result<Vec<(Place, u64)>, StoreError> {
         let listed = self.inner.list(folder);
-        if folder == Folder::Snapshots
+        if folder == self.at
             && let Some(event) = self.event.lock().unwrap().take()
         {
             event();
@@ -200,6 +201,12 @@ impl Storage for Eventful {
     }
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
         self.inner.finish_pack(pack)
+    }
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
+        self.inner.begin_copy(bytes)
+    }
+    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
+        self.inner.finish_copy(copy, place, received)
     }
     fn barrier(&self) -> Result<(), StoreError> {
         self.inner.barrier()
@@ -256,8 +263,11 @@ fn a_prune_at_work_beside_a_check_is_no_damage() {
         assert_eq!(again, whole, "the same content");
         old.iter().for_each(|pack| fs::remove_file(root.join(pack.to_string())).unwrap());
     };
-    let store =
-        Eventful { inner: LocalStore::new(&env.repository), event: Mutex::new(Some(Box::new(event))) };
+    let store = Eventful {
+        at: Folder::Snapshots,
+        inner: LocalStore::new(&env.repository),
+        event: Mutex::new(Some(Box::new(event))),
+    };
     let secret = Secret::KeyFile(fs::read(&env.key_file).unwrap());
     let repository = Repository::open(Arc::new(store), &secret).unwrap();
     let index = RwLock::new(Index::in_memory(&repository.id()));

@@ -23,6 +23,7 @@ mod hostile;
 mod lab;
 mod layers;
 mod library;
+mod mirror;
 mod options;
 mod protocol;
 mod protocol_model;

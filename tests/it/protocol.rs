@@ -64,6 +64,12 @@ impl Storage for Paused {
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
         self.tick().finish_pack(pack)
     }
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
+        self.tick().begin_copy(bytes)
+    }
+    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
+        self.tick().finish_copy(copy, place, received)
+    }
     fn barrier(&self) -> Result<(), StoreError> {
         self.tick().barrier()
     }

@@ -206,7 +206,7 @@ fn open_or_make(args: &BackupArgs, context: &Context<'_>) -> Result<Session, Fai
     }
 }
 
-fn on_one_disk(path: &[u8], repository: &std::path::Path) -> bool {
+pub(super) fn on_one_disk(path: &[u8], repository: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &std::path::Path| path.metadata().map(|meta| meta.dev()).ok();
     let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));

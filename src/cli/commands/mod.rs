@@ -12,6 +12,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod man;
+pub mod mirror;
 pub mod prune;
 pub mod purge;
 pub mod repair;
@@ -69,6 +70,7 @@ pub fn run(
         Command::Diff(args) => once(&context()?, |context| diff::run(args, context)),
         Command::Dump(args) => once(&context()?, |context| dump::run(args, context)),
         Command::Stats(args) => again_without_cache(&context()?, |context| stats::run(args, context)),
+        Command::Mirror(args) => mirror::run(args, &context()?),
         Command::Status(args) => status::run(args, &context()?),
         Command::Cache(args) => cache::run(args, &context()?),
     }

@@ -114,6 +114,17 @@ fn last_check(status: &Status, around: &Circumstances) -> String {
     }
 }
 
+fn last_mirror(status: &Status, around: &Circumstances) -> String {
+    match &status.mirror {
+        None if around.role == Role::Writer => "not for this key".to_owned(),
+        None => "never recorded".to_owned(),
+        Some(mirror) => {
+            let text = bytes::display(mirror.text.as_bytes());
+            format!("{} ({}): {text}", local_time(moment(mirror.at)), age(moment(mirror.at), around.now))
+        }
+    }
+}
+
 fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Result<(), Failure> {
     let out = context.output;
     // The first line is what a monitoring system shows.
@@ -137,6 +148,7 @@ fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Resul
     if let Some(at) = around.oldest_read {
         out.line(&format!("read back   the oldest content {}", age(moment(at), around.now)))?;
     }
+    out.line(&format!("last mirror {}", last_mirror(status, around)))?;
     if around.foreign > 0 {
         out.line(&format!(
             "not shown   {} snapshots of other hosts, which this key does not open",
@@ -211,6 +223,14 @@ fn as_json(status: &Status, around: &Circumstances) -> Value {
             "text": check.text,
         })
     });
+    let last_mirror = status.mirror.as_ref().map(|mirror| {
+        json!({
+            "time": rfc3339(moment(mirror.at)),
+            "age_seconds": ((around.now - moment(mirror.at)) / 1_000_000_000) as i64,
+            "ok": mirror.ok,
+            "text": mirror.text,
+        })
+    });
     json!({
         "level": word(status.level()),
         "repository": around.repository,
@@ -219,6 +239,7 @@ fn as_json(status: &Status, around: &Circumstances) -> Value {
         "free_bytes": around.free_bytes,
         "last_check": last_check,
         "oldest_read": around.oldest_read.map(|at| rfc3339(moment(at))),
+        "last_mirror": last_mirror,
         "checkpoints": around.checkpoints,
         "foreign": around.foreign,
         "keys": {

@@ -97,6 +97,7 @@ impl From<&Place> for Subject {
             Place::Delta(..) => Subject::Index,
             Place::Snapshot(..) => Subject::Snapshot,
             Place::Record(..) => Subject::Record,
+            Place::Inventory(..) => Subject::History,
         }
     }
 }

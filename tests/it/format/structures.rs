@@ -10,6 +10,7 @@ use mailark::format::config::Config;
 use mailark::format::content::{self, BlobKind, Content, ContentPage};
 use mailark::format::delta::{self, PackContents, PackList};
 use mailark::format::envelope::PackEnvelope;
+use mailark::format::inventory::{Inventory, State};
 use mailark::format::keyset::KeySet;
 use mailark::format::pack::{Compression, Segment, SegmentTable, Trailer};
 use mailark::format::page::{Fence, Page};
@@ -257,4 +258,17 @@ fn pages_of_contents_are_as_written() {
     let paged = content::decode(&bytes("content-paged"), &[id]).unwrap();
     assert_eq!(paged, Content::Paged { root: id, levels: 0, messages: 1 });
     assert_eq!(content::encode(&paged, &mut Vec::new()), bytes("content-paged"));
+}
+
+#[test]
+fn inventories_are_as_written() {
+    let example = bytes("inventory");
+    let inventory = Inventory::decode(&example).unwrap();
+    assert_eq!((inventory.repository, inventory.at), (known::REPOSITORY, known::MTIME + 43_200));
+    let [config, slot] = inventory.objects.as_slice() else { panic!("{inventory:?}") };
+    assert_eq!((config.name.as_str(), config.bytes, config.state), ("config", 196, State::There));
+    assert_eq!(config.hash, Some(ObjectHash(known::SALT)));
+    assert_eq!((slot.name.as_str(), slot.bytes), ("keys/6666666666666666", 4271));
+    assert_eq!((slot.hash, slot.state), (None, State::Gone(known::MTIME)));
+    assert_eq!(inventory.encode(), example);
 }

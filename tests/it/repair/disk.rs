@@ -61,6 +61,12 @@ impl Storage for BadSectors {
     fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
         self.disk.finish_pack(pack)
     }
+    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
+        self.disk.begin_copy(bytes)
+    }
+    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
+        self.disk.finish_copy(copy, place, received)
+    }
     fn barrier(&self) -> Result<(), StoreError> {
         self.disk.barrier()
     }
