@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod document;
+pub mod document;
 mod known;
 mod objects;
 mod parity;

@@ -18,6 +18,7 @@ mod disks;
 mod exits;
 mod forget;
 mod format;
+mod fuzz_replay;
 mod golden;
 mod hostile;
 mod lab;

@@ -1,7 +1,7 @@
 //! Packing anew: what is in use of half-empty and small packs, by user, folder and arrival, no segment of two users.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::PruneError;
 use super::judge::{Judge, Needs};
@@ -16,6 +16,7 @@ use crate::index::{Location, PackNumber};
 use crate::repo::RepoError;
 use crate::repo::packer::Packer;
 use crate::repo::packs::PackMap;
+use crate::repo::reader::BlobReader;
 use crate::repo::segment::OpenSegment;
 use crate::repo::txn::Transaction;
 
@@ -72,6 +73,9 @@ fn collect(judge: &Judge<'_>, survey: &Survey, needs: &Needs, plan: &Plan) -> Re
     Ok(moves)
 }
 
+/// Segments on their way to the threads that compress them.
+type Full = (BlobKind, OpenSegment);
+
 fn repack_host(
     judge: &Judge<'_>,
     (domain, host): (DomainId, HostId),
@@ -84,14 +88,71 @@ fn repack_host(
     let mut transaction = Transaction::begin(repository, &keys, judge.index, None)?;
     let packs = PackMap::new(Arc::clone(&repository.keys));
     let reader = reader(repository, judge.index, &packs, domain, host)?;
-    let mut segments: [OpenSegment; BlobKind::ALL.len()] = Default::default();
-    let (mut user, mut written, mut ready) = (None, 0, Vec::new());
     judge.progress.counters().expect(moves.len() as u64, 0);
+    let press = Press { packer: &packer, outcome: Mutex::new(Ok(0)) };
+    let (sender, receiver) = crossbeam_channel::bounded::<Full>(judge.options.workers.max(1));
+    std::thread::scope(|scope| -> Result<(), PruneError> {
+        for _ in 0..judge.options.workers.max(1) {
+            let (receiver, press) = (receiver.clone(), &press);
+            scope.spawn(move || receiver.iter().for_each(|full| press.store(full)));
+        }
+        let sender = sender;
+        let mut ready = Vec::new();
+        gather(judge, &reader, moves, failed, &mut |full| {
+            sender.send(full).expect("the threads take segments until the sender is gone");
+            ready.extend(packer.take_finished_so_far());
+            if ready.len() >= PUBLISHED_PACKS {
+                transaction.publish(&std::mem::take(&mut ready))?;
+            }
+            press.is_going_well()
+        })?;
+        transaction.publish(&ready)?;
+        Ok(())
+    })?;
+    let written = press.outcome.into_inner().expect("no holder panics")?;
+    transaction.publish(&packer.flush()?)?;
+    Ok(written)
+}
+
+/// What the compressing threads share.
+struct Press<'a> {
+    packer: &'a Packer,
+    /// Bytes written, or the first failure.
+    outcome: Mutex<Result<u64, RepoError>>,
+}
+
+impl Press<'_> {
+    fn store(&self, (kind, segment): Full) {
+        let stored = segment.store(self.packer, kind, Effort::Repack);
+        let mut outcome = self.outcome.lock().expect("no holder panics");
+        match (outcome.as_mut(), stored) {
+            (Ok(written), Ok(bytes)) => *written += bytes,
+            (Ok(_), Err(error)) => *outcome = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+
+    /// Ends the gathering early; the reason is given at the end.
+    fn is_going_well(&self) -> Result<bool, RepoError> {
+        Ok(self.outcome.lock().expect("no holder panics").is_ok())
+    }
+}
+
+/// Reads what moves, in its new order, into segments that hold blobs of one user only.
+fn gather(
+    judge: &Judge<'_>,
+    reader: &BlobReader<'_>,
+    moves: &[Moved],
+    failed: &mut HashSet<PackNumber>,
+    give: &mut dyn FnMut(Full) -> Result<bool, RepoError>,
+) -> Result<(), PruneError> {
+    let mut segments: [OpenSegment; BlobKind::ALL.len()] = Default::default();
+    let mut user = None;
     for moved in moves {
         judge.interrupt.check().map_err(RepoError::from)?;
         judge.progress.counters().add(1, 0);
         if user.replace(moved.order >> 32) != Some(moved.order >> 32) {
-            written += store_all(&mut segments, &packer)?;
+            give_all(&mut segments, give)?;
         }
         let blob = match reader.read_at(&moved.id, None, moved.place) {
             Ok(blob) => blob,
@@ -105,26 +166,23 @@ fn repack_host(
         let (kind, plain) = (blob.kind(), blob.as_ref());
         let segment = &mut segments[kind as usize];
         segment.push(moved.id, plain);
-        if segment.plain.len() >= limits::SEGMENT_BYTES_AIM
-            || segment.ids.len() >= limits::SEGMENT_BLOBS_MAX / 2
-        {
-            written += std::mem::take(segment).store(&packer, kind, Effort::Repack)?;
-            ready.extend(packer.take_finished_so_far());
-            if ready.len() >= PUBLISHED_PACKS {
-                transaction.publish(&std::mem::take(&mut ready))?;
-            }
+        let is_full = segment.plain.len() >= limits::SEGMENT_BYTES_AIM
+            || segment.ids.len() >= limits::SEGMENT_BLOBS_MAX / 2;
+        if is_full && !give((kind, std::mem::take(segment)))? {
+            return Ok(());
         }
     }
-    written += store_all(&mut segments, &packer)?;
-    ready.extend(packer.flush()?);
-    transaction.publish(&ready)?;
-    Ok(written)
+    give_all(&mut segments, give)
 }
 
-fn store_all(segments: &mut [OpenSegment; BlobKind::ALL.len()], packer: &Packer) -> Result<u64, RepoError> {
-    let mut written = 0;
+fn give_all(
+    segments: &mut [OpenSegment; BlobKind::ALL.len()],
+    give: &mut dyn FnMut(Full) -> Result<bool, RepoError>,
+) -> Result<(), PruneError> {
     for (kind, segment) in BlobKind::ALL.into_iter().zip(segments) {
-        written += std::mem::take(segment).store(packer, kind, Effort::Repack)?;
+        if !segment.ids.is_empty() {
+            give((kind, std::mem::take(segment)))?;
+        }
     }
-    Ok(written)
+    Ok(())
 }
