@@ -95,11 +95,9 @@ impl From<PruneError> for Failure {
         let because = |kind| Failure::because(kind, "", &error);
         match error {
             PruneError::Repository(error) => error.into(),
-            PruneError::Unreadable { .. } => because(Kind::Damaged)
-                .hint("'mailark check' tells what is damaged, 'mailark repair packs' and then 'snapshots' mend it"),
-            PruneError::MissingBlobs { .. } => because(Kind::Damaged)
-                .hint("'mailark repair index' finds what only the index lost, 'mailark repair packs' what packs lost")
-                .hint("'mailark repair snapshots' then gives up what is truly gone, and names it"),
+            PruneError::Unreadable { .. } => because(Kind::Damaged).hint(
+                "'mailark check' tells what is damaged, 'mailark repair packs' and then 'snapshots' mend it",
+            ),
             PruneError::UnusableDeltas { .. } => {
                 because(Kind::Damaged).hint("'mailark repair index' makes them anew from the packs")
             }

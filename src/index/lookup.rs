@@ -149,7 +149,7 @@ impl Index {
     }
 
     /// Puts a question to the runs; again with a newer view if another process merged some away meanwhile.
-    fn ask<T>(&self, question: impl Fn(&View) -> Result<T>) -> Result<T> {
+    pub(super) fn ask<T>(&self, question: impl Fn(&View) -> Result<T>) -> Result<T> {
         for _ in 0..LOOK_AGAIN_MAX {
             let seen = {
                 let view = self.view();

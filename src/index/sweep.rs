@@ -116,11 +116,9 @@ impl Index {
     }
 
     /// Goes through all blobs of a domain as they are known now.
-    ///
-    /// # Errors
-    /// When another process merges runs away meanwhile: go again.
     pub fn sweep(&self, domain: &DomainId) -> Result<Sweep> {
-        let runs = self.view().domain_runs(domain).to_vec();
-        Ok(Sweep { merged: Merged::new(&runs)?, ahead: None })
+        // The files of runs are open from here on: another process may merge them away meanwhile.
+        let merged = self.ask(|view| Merged::new(view.domain_runs(domain)))?;
+        Ok(Sweep { merged, ahead: None })
     }
 }

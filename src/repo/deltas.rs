@@ -7,7 +7,7 @@ use super::objects::{NewObject, SignedObject, Signer};
 use super::packer::FinishedPack;
 use super::packs::to_info;
 use super::records::{self, HostInfo};
-use super::{RepoError, Repository, following};
+use super::{RepoError, Repository, following, highest};
 use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::format::delta::{self, PackContents, PackList};
 use crate::format::keyset::WriterKeys;
@@ -28,7 +28,6 @@ pub struct Delta {
 /// Reads one delta; `None` when it is sealed for another domain than ours.
 pub fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Result<Option<Delta>, RepoError> {
     let id = repository.id();
-    let damaged = |detail: String| RepoError::Damaged { object: place.to_string(), detail };
     if let Place::Delta(host, ..) = place
         && records::host_verifier(repository, hosts, host).is_none()
     {
@@ -39,11 +38,13 @@ pub fn read(repository: &Repository, hosts: &[HostInfo], place: &Place) -> Resul
     let object = SignedObject::read(repository.store.as_ref(), place, &[ObjectType::Delta], &id, verifier)?;
     let (host, domain) = (object.header().host, object.header().domain);
     let Some(key) = repository.keys.domain(&domain) else { return Ok(None) };
-    let list = PackList::decode(object.clear()).map_err(|error| damaged(error.to_string()))?;
+    // It is whole and signed: its writer wrote rubbish. What packs hold that only it names, repair finds.
+    let rubbish =
+        |_| RepoError::Refused { object: place.to_string(), why: "its writer signed what is no delta" };
+    let list = PackList::decode(object.clear()).map_err(rubbish)?;
     let opened = object.open(&id, Some(&key.delta_key))?;
     records::need_domain(hosts, &host, &domain, place)?;
-    let contents =
-        delta::decode(&opened.secret, list.packs.len()).map_err(|error| damaged(error.to_string()))?;
+    let contents = delta::decode(&opened.secret, list.packs.len()).map_err(rubbish)?;
     let packs = list.packs.into_iter().zip(contents).map(|((hash, size), contents)| (hash, size, contents));
     Ok(Some(Delta { host, domain, packs: packs.collect() }))
 }
@@ -150,8 +151,10 @@ pub fn learn(repository: &Repository, index: &RwLock<Index>) -> Result<bool, Rep
 pub fn next_sequence(repository: &Repository, host: &HostId) -> Result<u64, RepoError> {
     let listed = repository.store.list(Folder::Deltas)?;
     let own = listed.into_iter().filter_map(|(place, _)| match place {
-        Place::Delta(of, sequence, _) if of == *host => Some(sequence),
+        Place::Delta(of, sequence, _) if of == *host => Some((sequence, place)),
         _ => None,
     });
-    following(own.max().unwrap_or(0), Folder::Deltas)
+    let proves =
+        |place: &Place| records::hosts(repository).is_ok_and(|hosts| read(repository, &hosts, place).is_ok());
+    following(highest(own, proves), Folder::Deltas)
 }

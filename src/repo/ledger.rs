@@ -75,6 +75,8 @@ pub struct Ledger {
     pub condemned: HashMap<ObjectHash, Condemned>,
     /// Packs that nobody may lean on ever again, with the dooms' places.
     pub doomed: HashMap<ObjectHash, Place>,
+    /// Doomed packs that their prune spared because something needs them: lost, they are a loss.
+    pub spared: HashSet<ObjectHash>,
     /// Purged content.
     pub tombstones: Vec<Tombstone>,
     /// Results, oldest first.
@@ -118,10 +120,9 @@ impl Ledger {
                         None => {}
                     }
                 }
-                Err(error @ (RepoError::Damaged { .. } | RepoError::Refused { .. })) => {
-                    ledger.unusable.push((place, error));
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.ends_the_run() => return Err(error),
+                // A rotten sector, a file of another size or without rights must keep nobody from the others.
+                Err(error) => ledger.unusable.push((place, error)),
             }
         }
         ledger.holds = holds.into_values().collect();
@@ -153,8 +154,12 @@ impl Ledger {
                 let condemned = Condemned { place: *place, packs: packs.clone(), ended: false };
                 self.condemned.insert(own, condemned);
             }
-            Record::Doom { packs, .. } => self.doomed.extend(packs.iter().map(|pack| (*pack, *place))),
-            Record::PruneEnded { condemned, .. } => {
+            Record::Doom { packs, .. } => {
+                self.spared.retain(|spared| !packs.contains(spared));
+                self.doomed.extend(packs.iter().map(|pack| (*pack, *place)));
+            }
+            Record::PruneEnded { condemned, spared } => {
+                self.spared.extend(spared.iter().filter(|pack| self.doomed.contains_key(*pack)));
                 if let Some(condemned) = self.condemned.get_mut(condemned) {
                     condemned.ended = true;
                 }
@@ -216,6 +221,11 @@ impl Ledger {
     /// Condemns whose prune has not ended, by their hash.
     pub fn open_condemns(&self) -> impl Iterator<Item = (&ObjectHash, &Condemned)> {
         self.condemned.iter().filter(|(_, condemned)| !condemned.ended)
+    }
+
+    /// Was this pack deleted on purpose, or is it about to be?
+    pub fn deletes(&self, pack: &ObjectHash) -> bool {
+        self.doomed.contains_key(pack) && !self.spared.contains(pack)
     }
 
     /// Packs whose blobs a writer treats as absent: condemned ones, and doomed ones for ever.

@@ -6,6 +6,7 @@ use crate::base::id::{DomainId, HostId, ObjectHash, RepositoryId};
 use crate::base::limits;
 use crate::crypto::seal::{Context, FrameCipher, SealingKey};
 use crate::crypto::sign::{self, Statement};
+use crate::format::codec::FormatError;
 use crate::format::keyset::{FullKeys, VerifyingKey, WriterKeys};
 use crate::format::object::{Header, Object, ObjectType, SUITE};
 use crate::store::{Place, Storage};
@@ -144,8 +145,14 @@ impl SignedObject {
         if place.hash().is_some_and(|named| *named != hash) {
             return Err(damaged("its bytes are not those that its name promises".to_owned()));
         }
-        let (object, signed, signature) =
-            Object::decode(&bytes, expected).map_err(|error| damaged(error.to_string()))?;
+        let (object, signed, signature) = Object::decode(&bytes, expected).map_err(|error| match error {
+            FormatError::Unknown { .. } => damaged(error.to_string()),
+            // Its bytes are those that its name promises, and were never an object: somebody put it there.
+            _ if place.hash().is_some() => {
+                RepoError::Refused { object: place.to_string(), why: "it is no object of a repository" }
+            }
+            _ => damaged(error.to_string()),
+        })?;
         let header = &object.header;
         let in_place = match place {
             Place::Delta(host, sequence, _) | Place::Snapshot(host, sequence, _) => {

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use super::packs::PackMap;
+use super::presence::Presence;
 use super::reader::{Blob, BlobReader};
 use super::snapshots::SnapshotInfo;
 use super::tree::{self, read_page};
 use super::view::join;
 use super::{RepoError, Repository};
-use crate::base::bytes;
 use crate::base::id::{BlobId, DomainId, HostId};
 use crate::base::interrupt::Interrupt;
+use crate::base::{bytes, limits};
 use crate::crypto::blob_id::BlobNamer;
 use crate::format::content::{Content, ContentPage, Section};
 use crate::format::page::{Entry, Node, Page};
@@ -44,10 +45,37 @@ pub struct Reached {
     pub order: u64,
 }
 
+/// A path as a chain of names: a deep tree must not cost its whole path for each entry.
+struct Path {
+    above: Option<Arc<Path>>,
+    name: Vec<u8>,
+    depth: usize,
+    /// Tells paths apart.
+    key: [u8; 16],
+}
+
+impl Path {
+    fn new(above: Option<&Arc<Path>>, name: &[u8]) -> Arc<Path> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&above.map_or([0; 16], |above| above.key)).update(name);
+        let key = *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a key");
+        let depth = above.map_or(0, |above| above.depth + 1);
+        Arc::new(Path { above: above.cloned(), name: name.to_vec(), depth, key })
+    }
+
+    /// The whole path, for messages.
+    fn joined(&self) -> Vec<u8> {
+        match &self.above {
+            None => self.name.clone(),
+            Some(above) => join(&above.joined(), &self.name),
+        }
+    }
+}
+
 enum Item {
-    Folder { tree: Tree, path: Arc<[u8]>, user: u32 },
-    Page { id: BlobId, level: u8, path: Arc<[u8]>, user: u32 },
-    Content { id: BlobId, level: u8, path: Arc<[u8]>, user: u32 },
+    Folder { tree: Tree, path: Arc<Path>, user: u32 },
+    Page { id: BlobId, level: u8, path: Arc<Path>, user: u32 },
+    Content { id: BlobId, level: u8, path: Arc<Path>, user: u32 },
 }
 
 struct OfHost<'a> {
@@ -63,7 +91,7 @@ pub struct Reach<'a> {
     packs: &'a PackMap,
     interrupt: &'a Interrupt,
     hosts: BTreeMap<(DomainId, HostId), OfHost<'a>>,
-    users: HashMap<Arc<[u8]>, u32>,
+    users: HashMap<[u8; 16], u32>,
     given: u32,
     /// Pages that were read.
     pub pages: u64,
@@ -99,6 +127,28 @@ impl<'a> Reach<'a> {
         walked
     }
 
+    /// Does `presence` hold everything that a snapshot refers to?
+    ///
+    /// # Errors
+    /// What cannot be read for now is an error, not an answer.
+    pub fn is_whole(&mut self, info: &SnapshotInfo, presence: &Presence<'_>) -> Result<bool, RepoError> {
+        let mut lacking = None;
+        let walked = self.snapshot(info, &mut |reached| match presence.holds(&reached.id)? {
+            true => Ok(()),
+            false => {
+                lacking = Some(reached.id);
+                Err(RepoError::MissingBlob { id: reached.id })
+            }
+        });
+        match walked {
+            Ok(()) => Ok(true),
+            Err(_) if lacking.is_some() => Ok(false),
+            Err(Unreadable { source: RepoError::MissingBlob { .. }, .. }) => Ok(false),
+            Err(Unreadable { source: RepoError::Store(error), .. }) if error.is_missing() => Ok(false),
+            Err(error) => Err(error.source),
+        }
+    }
+
     fn enter(&self, info: &SnapshotInfo) -> Result<OfHost<'a>, Unreadable> {
         let place = format!("snapshot {}", info.hash.short());
         let keys = self.repository.keys.domain(&info.domain).ok_or_else(|| Unreadable {
@@ -118,7 +168,7 @@ impl<'a> Reach<'a> {
     ) -> Result<(), Unreadable> {
         let mut pending: Vec<Item> = Vec::new();
         for part in info.snapshot.parts.iter().rev() {
-            let path = super::view::part_folder(&part.path).into();
+            let path = Path::new(None, super::view::part_folder(&part.path));
             pending.push(Item::Folder { tree: part.tree, path, user: NOBODY });
         }
         while let Some(item) = pending.pop() {
@@ -129,7 +179,7 @@ impl<'a> Reach<'a> {
             };
             let step = self.interrupt.check().map_err(RepoError::from);
             step.and_then(|()| self.step(host, item, &mut pending, emit)).map_err(|source| Unreadable {
-                place: format!("{} in snapshot {}", bytes::display(&path), info.hash.short()),
+                place: format!("{} in snapshot {}", bytes::display(&path.joined()), info.hash.short()),
                 source,
             })?;
         }
@@ -146,6 +196,10 @@ impl<'a> Reach<'a> {
         match item {
             Item::Folder { tree, path, user } => {
                 let Some(root) = tree.root else { return Ok(()) };
+                if path.depth > limits::TREE_DEPTH_MAX + 64 {
+                    let detail = "folders nested too deep".to_owned();
+                    return Err(RepoError::Page { page: root, detail });
+                }
                 let user = if user == NOBODY && !host.seen.contains(&root) {
                     self.mailbox_at(host, &tree, &path)?
                 } else {
@@ -199,7 +253,7 @@ impl<'a> Reach<'a> {
     }
 
     /// The number of the mailbox whose root this folder is; a Maildir shows itself by its `cur`.
-    fn mailbox_at(&mut self, host: &OfHost<'a>, tree: &Tree, path: &Arc<[u8]>) -> Result<u32, RepoError> {
+    fn mailbox_at(&mut self, host: &OfHost<'a>, tree: &Tree, path: &Arc<Path>) -> Result<u32, RepoError> {
         let found = tree::find(tree, b"cur", &mut |id: &BlobId| host.reader.page(id))?;
         match found {
             Some(Entry { node: Node::Folder(_), .. }) => Ok(self.user(path)),
@@ -207,20 +261,20 @@ impl<'a> Reach<'a> {
         }
     }
 
-    fn user(&mut self, path: &Arc<[u8]>) -> u32 {
+    fn user(&mut self, path: &Arc<Path>) -> u32 {
         let next = (self.users.len() as u32).min(NOBODY - 1);
-        *self.users.entry(path.clone()).or_insert(next)
+        *self.users.entry(path.key).or_insert(next)
     }
 
     fn entry(
         &mut self,
         host: &OfHost<'a>,
         entry: &Entry,
-        (folder, user): (&Arc<[u8]>, u32),
+        (folder, user): (&Arc<Path>, u32),
         pending: &mut Vec<Item>,
         emit: &mut Emit<'_>,
     ) -> Result<(), RepoError> {
-        let path = || -> Arc<[u8]> { join(folder, &entry.name).into() };
+        let path = || Path::new(Some(folder), &entry.name);
         match &entry.node {
             Node::Folder(tree) => pending.push(Item::Folder { tree: *tree, path: path(), user }),
             Node::File(file) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::ledger::Ledger;
 use super::objects::{NewObject, SignedObject, Signer};
-use super::{RepoError, Repository, following};
+use super::{RepoError, Repository, following, highest};
 use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::base::{clock, entropy};
 use crate::crypto::seal::SealingKey;
@@ -169,10 +169,11 @@ pub fn write(repository: &Repository, record: &Record) -> Result<ObjectHash, Rep
     let signer = Signer::Repository(repository.need_full("writing a record")?);
     let (record_type, private) = record.class();
     let last = repository.store.list(Folder::Records)?.into_iter().filter_map(|(place, _)| match place {
-        Place::Record(sequence, _) => Some(sequence),
+        Place::Record(sequence, _) => Some((sequence, place)),
         _ => None,
     });
-    let sequence = following(last.max().unwrap_or(0), Folder::Records)?;
+    let proves = |place: &Place| read(repository, place).is_ok();
+    let sequence = following(highest(last, proves), Folder::Records)?;
     let key = key_of(repository, private).ok_or(RepoError::NeedsFullKey { what: "writing a record" })?;
     let object = NewObject {
         object_type: ObjectType::Record,

@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::objects::SignedObject;
 use super::records;
 use super::view::is_within;
-use super::{RepoError, Repository};
+use super::{RepoError, Repository, highest};
 use crate::base::clock::UnixNanos;
 use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::format::object::ObjectType;
@@ -61,12 +61,14 @@ impl SnapshotInfo {
 impl Listed {
     /// Checkpoints whose job has no later snapshot of the same host.
     pub fn open_checkpoints(&self) -> impl Iterator<Item = &(Place, Checkpoint)> {
-        self.checkpoints.iter().filter(|(place, checkpoint)| {
+        let mut newest: BTreeMap<(HostId, &str), u64> = BTreeMap::new();
+        for info in &self.snapshots {
+            let known = newest.entry((info.host, info.snapshot.job.as_str())).or_default();
+            *known = info.sequence.max(*known);
+        }
+        self.checkpoints.iter().filter(move |(place, checkpoint)| {
             let Place::Snapshot(host, sequence, _) = place else { return false };
-            let closes = |info: &SnapshotInfo| {
-                info.host == *host && info.snapshot.job == checkpoint.job && info.sequence > *sequence
-            };
-            !self.snapshots.iter().any(closes)
+            newest.get(&(*host, checkpoint.job.as_str())).is_none_or(|newest| newest < sequence)
         })
     }
 }
@@ -181,10 +183,13 @@ fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opene
 pub fn last_sequence(repository: &Repository, host: &HostId) -> Result<u64, RepoError> {
     let listed = repository.store.list(Folder::Snapshots)?;
     let own = listed.into_iter().filter_map(|(place, _)| match place {
-        Place::Snapshot(of, sequence, _) if of == *host => Some(sequence),
+        Place::Snapshot(of, sequence, _) if of == *host => Some((sequence, place)),
         _ => None,
     });
-    Ok(own.max().unwrap_or(0))
+    let proves = |place: &Place| {
+        Ledger::read(repository).is_ok_and(|ledger| matches!(read(repository, &ledger, place), Ok(opened) if !matches!(opened, Opened::Foreign)))
+    };
+    Ok(highest(own, proves))
 }
 
 /// Which snapshots a command is about.

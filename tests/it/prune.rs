@@ -210,3 +210,60 @@ fn small_packs_are_joined() {
     let second = env.mailark(["prune", "--now", "--json"]).expect(0).json();
     assert_eq!(second["repacked"]["packs"], 0, "{second}");
 }
+
+#[test]
+fn two_prunes_that_know_packs_by_other_numbers_keep_every_copy_that_one_may_count_on() {
+    let env = TestEnv::with_repository();
+    let tree = TreeFixture::new(env.path("vmail"));
+    fill(&tree, 0);
+    let first = env.backup(&tree.root)["snapshot"].as_str().unwrap().to_owned();
+    let deltas = env.objects("index");
+    for (path, _) in &deltas {
+        fs::remove_file(path).unwrap();
+    }
+    fs::remove_dir_all(env.cache()).unwrap();
+    env.mailark(["backup", "--job", "again", "--as", "/data", "vmail"]).expect(0);
+    for (path, bytes) in &deltas {
+        fs::write(path, bytes).unwrap();
+    }
+    // All copies are condemned and doomed, as two prunes leave it that saw nothing that needs them.
+    let repository = open(&env.repository, &env.key_file).unwrap();
+    let all: Vec<ObjectHash> = env
+        .objects("packs")
+        .iter()
+        .map(|(path, _)| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .collect();
+    let condemned = records::write(&repository, &Record::Condemn { packs: all.clone() }).unwrap();
+    records::write(&repository, &Record::Doom { condemned, packs: all.clone() }).unwrap();
+    let report = env.mailark(["prune", "--now", "--max-unused", "unlimited", "--json"]).expect(0).json();
+    assert_eq!(report["spared"], all.len() as u64, "{report}");
+    same_as(&env, &first, &tree.root, "first");
+    env.check();
+}
+
+#[test]
+fn rubbish_in_the_store_stops_no_prune() {
+    let env = TestEnv::with_repository();
+    let ids = generations(&env, 3);
+    forget_all_but(&env, &[&ids[2]]);
+    let host = env.objects("snapshots")[0].0.parent().unwrap().file_name().unwrap().to_owned();
+    let rubbish = noise(77, 300);
+    let hash = blake3::hash(&rubbish).to_hex();
+    for folder in ["index", "snapshots"] {
+        for number in ["000000000007", "001000000000"] {
+            fs::write(env.repository.join(folder).join(&host).join(format!("{number}-{hash}")), &rubbish)
+                .unwrap();
+        }
+    }
+    fs::write(env.repository.join("records").join(format!("001000000000-{hash}")), &rubbish).unwrap();
+    let tree = TreeFixture::new(env.path("vmail9"));
+    fill(&tree, 9);
+    env.backup(&tree.root);
+    same_as(&env, "latest", &tree.root, "nine");
+    // A record that nobody can read may be a hold.
+    env.mailark(["prune", "--now"]).expect(1).naming("records/001000000000");
+    fs::remove_file(env.repository.join("records").join(format!("001000000000-{hash}"))).unwrap();
+    let report = env.mailark(["prune", "--now", "--json"]).expect(0).json();
+    assert!(report["deleted"]["packs"].as_u64() > Some(0), "{report}");
+    same_as(&env, &ids[2], &env.path("vmail2"), "two");
+}

@@ -90,7 +90,11 @@ pub fn run(args: &PruneArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     meter.finish();
     let report = outcome?;
     tell(&report, options, context)?;
-    Ok(if report.bad_copies > 0 || report.no_room.packs > 0 { Exit::Incomplete } else { Exit::Ok })
+    Ok(if report.bad_copies > 0 || report.no_room.packs > 0 || report.missing_blobs > 0 {
+        Exit::Incomplete
+    } else {
+        Exit::Ok
+    })
 }
 
 fn packs(amount: Amount) -> String {
@@ -133,6 +137,12 @@ fn tell(report: &Report, options: Options, context: &Context<'_>) -> Result<(), 
         let done = would("removed", "would remove");
         say(&format!("{done} {} files of interrupted runs ({})", count(files), size(bytes)))?;
     }
+    if report.open_checkpoints > 0 {
+        say(&format!(
+            "{} backups are running or were interrupted; what they stored stays (--drop-checkpoints gives it up)",
+            count(report.open_checkpoints)
+        ))?;
+    }
     if report.deleted.packs > 0 {
         say(&format!("deleted {} in {}", packs(report.deleted), duration(report.duration)))?;
     }
@@ -154,6 +164,13 @@ fn tell(report: &Report, options: Options, context: &Context<'_>) -> Result<(), 
 }
 
 fn warn(report: &Report) {
+    if report.missing_blobs > 0 {
+        complain(&format!(
+            "mailark: {} blobs that snapshots need are in no pack; what may hold them was kept. In this order: \
+             'mailark repair index', 'mailark repair packs', a backup, 'mailark repair snapshots'\n",
+            count(report.missing_blobs)
+        ));
+    }
     if report.no_room.packs > 0 {
         complain(&format!(
             "mailark: no room on the disk to pack {} anew; what is deleted now makes room for the next prune\n",
@@ -188,6 +205,7 @@ fn as_json(report: &Report, options: Options) -> Value {
         "deleted": amount(report.deleted),
         "spared": report.spared,
         "bad_copies": report.bad_copies,
+        "missing_blobs": report.missing_blobs,
         "dropped_snapshots": report.dropped_snapshots,
         "deltas_removed": report.deltas_removed,
         "temporary": { "files": report.temporary.0, "bytes": report.temporary.1 },

@@ -25,10 +25,6 @@ pub struct CountedOn<'a> {
     pub ledger: &'a Ledger,
 }
 
-fn missing() -> RepoError {
-    RepoError::MissingBlob { id: Default::default() }
-}
-
 impl CountedOn<'_> {
     /// Is everything that the snapshot refers to still there, whatever prunes have doomed since the run began?
     pub fn still_stands(&self, hash: &ObjectHash, interrupt: &Interrupt) -> Result<bool, RepoError> {
@@ -42,7 +38,8 @@ impl CountedOn<'_> {
         self.reaches_all(info, &now, interrupt)
     }
 
-    fn reaches_all(
+    /// Does it hold everything, with what is doomed `now` left out?
+    pub fn reaches_all(
         &self,
         info: &SnapshotInfo,
         now: &Ledger,
@@ -51,16 +48,7 @@ impl CountedOn<'_> {
         let doomed: HashSet<ObjectHash> = now.doomed.keys().copied().collect();
         let presence = Presence::new(self.repository, self.index, info.domain, &doomed, 0)?;
         let packs = PackMap::new(Arc::clone(&self.repository.keys));
-        let mut reach = Reach::new(self.repository, self.index, &packs, interrupt);
-        let walked = reach.snapshot(info, &mut |reached| match presence.holds(&reached.id)? {
-            true => Ok(()),
-            false => Err(missing()),
-        });
-        match walked {
-            Ok(()) => Ok(true),
-            Err(error) if error.source.ends_the_run() => Err(error.source),
-            Err(_) => Ok(false),
-        }
+        Reach::new(self.repository, self.index, &packs, interrupt).is_whole(info, &presence)
     }
 
     /// Remembers that this snapshot was looked at. Should that fail, the next run looks closely: it costs time.

@@ -154,7 +154,7 @@ impl Attempt<'_> {
             started: info.snapshot.started,
             parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
         });
-        let presence = self.presence(&writer, parent.as_ref(), unusable.len())?;
+        let (presence, overtaken) = self.presence(&writer, parent.as_ref(), unusable.len())?;
         if let packs @ 1.. = presence.lost_packs() {
             progress.problem(&format!(
                 "{packs} packs are missing: what the source still has of them is stored again"
@@ -199,28 +199,34 @@ impl Attempt<'_> {
         if walked.parts.is_empty() {
             return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
         }
-        let mut report = run.commit(walked, parent.as_ref(), self.replaces)?;
+        let mut report = run.commit(walked, parent.as_ref(), self.replaces.or(overtaken))?;
         report.split = leftovers.split;
         report.duration = stopwatch.elapsed();
         Ok(report)
     }
 
-    /// What this run may lean on. What the parent refers to is looked at closely unless its own run saw to it
-    /// that no prune had deleted any of it.
+    /// What this run may lean on, and the parent if a prune deleted what that one counted on.
     fn presence(
         &self,
         writer: &WriterKeys,
         parent: Option<&SnapshotInfo>,
         unusable_deltas: usize,
-    ) -> Result<Presence<'_>, RepoError> {
+    ) -> Result<(Presence<'_>, Option<ObjectHash>), RepoError> {
+        let overtaken = self.overtaken(parent)?;
         let shunned = self.ledger.shunned();
         let mut presence =
             Presence::new(self.repository, self.index, writer.domain, &shunned, unusable_deltas)?;
+        presence.doubtful |= overtaken.is_some();
+        Ok((presence, overtaken))
+    }
+
+    /// The parent, if it lacks something and its run did not live to back up again.
+    fn overtaken(&self, parent: Option<&SnapshotInfo>) -> Result<Option<ObjectHash>, RepoError> {
+        let Some(parent) = parent else { return Ok(None) };
         let counted_on = CountedOn { repository: self.repository, index: self.index, ledger: self.ledger };
-        if let Some(parent) = parent {
-            presence.doubtful |= !counted_on.is_settled(&self.options.job, &parent.hash)?;
-        }
-        Ok(presence)
+        let stands = counted_on.is_settled(&self.options.job, &parent.hash)?
+            || counted_on.reaches_all(parent, self.ledger, self.interrupt)?;
+        Ok((!stands).then_some(parent.hash))
     }
 }
 

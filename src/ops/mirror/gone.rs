@@ -66,8 +66,8 @@ impl<'a> Judge<'a> {
         let Some(repository) = self.source.repository else { return Ok(Verdict::Unknown) };
         let full = self.source.has_full_key();
         let explained = match place {
-            Place::Pack(pack) => self.ledger.doomed.contains_key(pack),
-            Place::Parity(pack, _) => self.ledger.doomed.contains_key(pack) || self.has_parity(pack),
+            Place::Pack(pack) => self.ledger.deletes(pack),
+            Place::Parity(pack, _) => self.ledger.deletes(pack) || self.has_parity(pack),
             Place::Delta(..) => self.is_delta_explained(repository, place)?,
             // A writer removes nothing that was ever backed up, whatever records it can read.
             Place::Snapshot(_, _, hash) => {
@@ -99,7 +99,7 @@ impl<'a> Judge<'a> {
             Some(named) => named,
             None => self.packs_in_use(repository)?,
         };
-        let holds = |pack: &ObjectHash| self.ledger.doomed.contains_key(pack) || named.contains(pack);
+        let holds = |pack: &ObjectHash| self.ledger.deletes(pack) || named.contains(pack);
         let explained = list.packs.iter().all(|(pack, _)| holds(pack));
         self.named = Some(named);
         Ok(explained)

@@ -1,13 +1,15 @@
 //! What needs no condemn: snapshots that count no longer, closed checkpoints, files of interrupted runs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::judge::Judge;
+use super::judge::{Judge, own_parent};
 use super::remove::unless_missing;
 use super::{PruneError, Report};
 use crate::base::id::ObjectHash;
 use crate::format::record::{Record, SnapshotName};
+use crate::repo::holds;
 use crate::repo::packs::PackMap;
 use crate::repo::presence::Presence;
 use crate::repo::reach::Reach;
@@ -37,15 +39,15 @@ pub fn remove_temporary(judge: &Judge<'_>, report: &mut Report) -> Result<(), Pr
 /// A record names them first, so that the gap in the numbers is explained.
 pub fn drop_superseded(judge: &Judge<'_>, ledger: &Ledger, report: &mut Report) -> Result<(), PruneError> {
     let listed = judge.list()?;
-    let open: Vec<&Place> = match judge.options.drop_checkpoints {
-        true => Vec::new(),
+    let open: HashSet<&Place> = match judge.options.drop_checkpoints {
+        true => HashSet::new(),
         false => listed.open_checkpoints().map(|(place, _)| place).collect(),
     };
     let closed = listed.checkpoints.iter().map(|(place, _)| place).filter(|place| !open.contains(place));
     let closed: Vec<SnapshotName> = closed.filter_map(name_of).collect();
     let overtaken = overtaken(judge, &listed, ledger)?;
-    report.dropped_snapshots += (closed.len() + overtaken.len()) as u64;
     if judge.options.dry_run {
+        report.dropped_snapshots += (closed.len() + overtaken.len()) as u64;
         return Ok(());
     }
     for (names, rule) in [(closed, "closed checkpoints"), (overtaken, "overtaken by a prune and replaced")] {
@@ -64,19 +66,24 @@ fn name_of(place: &Place) -> Option<SnapshotName> {
     }
 }
 
-/// Snapshots that lack blobs and that a later one of their own host and job replaces.
+/// Snapshots that lack blobs, and that a later, whole one of their own host and job replaces.
 fn overtaken(judge: &Judge<'_>, listed: &Listed, ledger: &Ledger) -> Result<Vec<SnapshotName>, PruneError> {
-    let is_replaced = |info: &&SnapshotInfo| {
-        listed.snapshots.iter().any(|later| {
+    let mut overtaken = Vec::new();
+    for later in listed.snapshots.iter().filter(|later| later.snapshot.replaces.is_some()) {
+        let is_replaced = |info: &&SnapshotInfo| {
             later.snapshot.replaces == Some(info.hash)
                 && later.host == info.host
                 && later.snapshot.job == info.snapshot.job
-        }) && ledger.stands_for(&info.hash).is_none()
-    };
-    let mut overtaken = Vec::new();
-    for info in listed.snapshots.iter().filter(is_replaced) {
+                && later.sequence > info.sequence
+        };
+        // One that stands in another's place by a record replaces nothing by its writer's word.
+        let Some(info) = listed.snapshots.iter().find(is_replaced) else { continue };
+        if ledger.stands_for(&later.hash).is_some() || ledger.stands_for(&info.hash).is_some() {
+            continue;
+        }
         judge.sync()?;
-        if !is_whole(judge, info)? {
+        let held = holds::held_by(ledger, info, &mut |_| Ok::<_, RepoError>(true))?;
+        if !is_whole(judge, info)? && held.is_none() && is_whole(judge, later)? {
             overtaken.push(info.name());
         }
     }
@@ -86,28 +93,18 @@ fn overtaken(judge: &Judge<'_>, listed: &Listed, ledger: &Ledger) -> Result<Vec<
 fn is_whole(judge: &Judge<'_>, info: &SnapshotInfo) -> Result<bool, RepoError> {
     let presence = Presence::new(judge.repository, judge.index, info.domain, &Default::default(), 0)?;
     let packs = PackMap::new(Arc::clone(&judge.repository.keys));
-    let mut reach = Reach::new(judge.repository, judge.index, &packs, judge.interrupt);
-    let walked = reach.snapshot(info, &mut |reached| match presence.holds(&reached.id)? {
-        true => Ok(()),
-        false => Err(RepoError::MissingBlob { id: reached.id }),
-    });
-    match walked {
-        Ok(()) => Ok(true),
-        Err(error) if error.source.ends_the_run() => Err(error.source),
-        Err(_) => Ok(false),
-    }
+    Reach::new(judge.repository, judge.index, &packs, judge.interrupt).is_whole(info, &presence)
 }
 
 /// Removes the objects of snapshots and checkpoints that a record says are dropped.
 pub fn remove_dropped(judge: &Judge<'_>, report: &mut Report) -> Result<(), PruneError> {
-    let dropped = judge.list()?.dropped;
-    let protected: Vec<ObjectHash> = judge
-        .list()?
-        .open_checkpoints()
-        .filter(|_| !judge.options.drop_checkpoints)
-        .filter_map(|(_, checkpoint)| checkpoint.parent)
-        .collect();
-    for place in dropped.iter().filter(|place| !place.hash().is_some_and(|hash| protected.contains(hash))) {
+    let listed = judge.list()?;
+    let open = listed.open_checkpoints().filter(|_| !judge.options.drop_checkpoints);
+    let protected: HashSet<ObjectHash> =
+        open.filter_map(|(place, checkpoint)| own_parent(place, checkpoint)).collect();
+    for place in
+        listed.dropped.iter().filter(|place| !place.hash().is_some_and(|hash| protected.contains(hash)))
+    {
         if judge.options.dry_run {
             report.dropped_snapshots += 1;
             continue;

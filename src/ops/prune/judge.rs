@@ -6,15 +6,17 @@ use std::sync::{Arc, RwLock};
 use super::survey::{Survey, Terms};
 use super::verify::Verifier;
 use super::{Options, PruneError, Report};
-use crate::base::id::{DomainId, ObjectHash};
+use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
+use crate::format::envelope::PackEnvelope;
+use crate::format::snapshot::Checkpoint;
 use crate::index::{IdSorter, Index, SortedIds};
 use crate::repo::packs::PackMap;
 use crate::repo::reach::Reach;
 use crate::repo::snapshots::{self, Listed, SnapshotInfo};
 use crate::repo::{RepoError, Repository, deltas};
-use crate::store::Folder;
+use crate::store::{Folder, Place};
 
 /// Everything that the snapshots of one moment need.
 pub struct Needs {
@@ -54,7 +56,16 @@ impl Judge<'_> {
                 source => return Err(PruneError::Unreadable { place: place.to_string(), source }),
             }
         }
-        Ok(listed)
+        match listed.foreign {
+            0 => Ok(listed),
+            count => {
+                let place = format!("snapshots ({count} of them)");
+                Err(PruneError::Unreadable {
+                    source: RepoError::NotForThisKey { object: place.clone() },
+                    place,
+                })
+            }
+        }
     }
 
     /// Brings the index into step; packs of a delta that cannot be used would look like rubbish.
@@ -78,25 +89,56 @@ impl Judge<'_> {
         self.sync()?;
         // After the index: a pack that vanished since is no pack to count on.
         let stored = self.stored()?;
-        let mut packs = HashSet::new();
         let mut roots: Vec<SnapshotInfo> = listed.snapshots.clone();
-        report.open_checkpoints = 0;
-        if !self.options.drop_checkpoints {
-            for (_, checkpoint) in listed.open_checkpoints() {
-                report.open_checkpoints += 1;
-                packs.extend(&checkpoint.packs);
-                let parent = checkpoint.parent.filter(|hash| roots.iter().all(|info| info.hash != *hash));
-                let place =
-                    parent.and_then(|hash| listed.dropped.iter().find(|place| place.hash() == Some(&hash)));
-                roots.extend(
-                    place.map(|place| snapshots::read_dropped(self.repository, place)).transpose()?.flatten(),
-                );
-            }
-        }
+        let packs = self.protected(&listed, &mut roots, report)?;
         report.snapshots = roots.len() as u64;
         self.progress.counters().expect(roots.len() as u64, 0);
         let ids = self.reach(&roots, report)?;
         Ok(Needs { ids, packs, stored })
+    }
+
+    /// The packs that open checkpoints protect; adds what their parents need to the roots.
+    ///
+    /// A checkpoint protects what its own host wrote, and no other's.
+    fn protected(
+        &self,
+        listed: &Listed,
+        roots: &mut Vec<SnapshotInfo>,
+        report: &mut Report,
+    ) -> Result<HashSet<ObjectHash>, PruneError> {
+        let mut named: HashSet<(HostId, ObjectHash)> = HashSet::new();
+        report.open_checkpoints = 0;
+        if self.options.drop_checkpoints {
+            return Ok(HashSet::new());
+        }
+        for (place, checkpoint) in listed.open_checkpoints() {
+            report.open_checkpoints += 1;
+            let Place::Snapshot(host, ..) = place else { continue };
+            named.extend(checkpoint.packs.iter().map(|pack| (*host, *pack)));
+            let parent = own_parent(place, checkpoint);
+            let dropped =
+                listed.dropped.iter().find(|place| parent.is_some() && place.hash() == parent.as_ref());
+            match dropped.map(|place| snapshots::read_dropped(self.repository, place)) {
+                Some(Ok(Some(info))) if info.host == *host => roots.push(info),
+                Some(Err(error)) if error.ends_the_run() => return Err(error.into()),
+                // What cannot be read any more protects nothing.
+                _ => {}
+            }
+        }
+        if named.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let index = self.index.read().expect("no holder panics");
+        let mut packs = HashSet::new();
+        for (number, hash, _) in index.packs()? {
+            let info = index.pack(number)?;
+            let envelope =
+                info.table.get(..PackEnvelope::BYTES).and_then(|bytes| PackEnvelope::decode(bytes).ok());
+            if envelope.is_some_and(|envelope| named.contains(&(envelope.host, hash))) {
+                packs.insert(hash);
+            }
+        }
+        Ok(packs)
     }
 
     fn reach(
@@ -129,21 +171,34 @@ impl Judge<'_> {
         shunned: &HashSet<ObjectHash>,
         firmly: bool,
     ) -> Result<Survey, PruneError> {
+        self.survey_of(&needs.ids, &needs.stored, shunned, firmly)
+    }
+
+    /// As [`Judge::survey`], with other packs in the store than when the needs were found.
+    pub fn survey_of(
+        &mut self,
+        ids: &[(DomainId, SortedIds)],
+        stored: &HashMap<ObjectHash, u64>,
+        shunned: &HashSet<ObjectHash>,
+        firmly: bool,
+    ) -> Result<Survey, PruneError> {
         loop {
             let bad = self.verifier.bad.clone();
-            let terms = Terms { stored: &needs.stored, shunned, bad: &bad };
+            let terms = Terms { stored, shunned, bad: &bad };
             let verifier = &mut self.verifier;
             let mut rely = |relied| if firmly { verifier.want(relied) } else { Ok(()) };
-            let survey = Survey::take(self.index, &needs.ids, &terms, &mut rely)?;
+            let survey = Survey::take(self.index, ids, &terms, &mut rely)?;
             self.verifier.settle()?;
             // Each round finds a bad segment or is the last.
             if self.verifier.bad.len() > bad.len() {
                 continue;
             }
-            if survey.missing > 0 {
-                return Err(PruneError::MissingBlobs { count: survey.missing });
-            }
             return Ok(survey);
         }
     }
+}
+
+/// The parent of a checkpoint's run, by its hash.
+pub fn own_parent(place: &Place, checkpoint: &Checkpoint) -> Option<ObjectHash> {
+    checkpoint.parent.filter(|_| matches!(place, Place::Snapshot(..)))
 }

@@ -99,6 +99,8 @@ pub struct Report {
     pub deleted: Amount,
     /// Packs spared because a snapshot needs them after all.
     pub spared: u64,
+    /// Blobs that snapshots need and that are in no pack: packs that no delta names may hold them, and stay.
+    pub missing_blobs: u64,
     /// Copies that were not what their ids promise; the others were kept.
     pub bad_copies: u64,
     /// Forgotten and rewritten snapshots, and closed checkpoints, that were removed.
@@ -115,7 +117,7 @@ pub struct Report {
     pub duration: Duration,
 }
 
-/// A prune did not come to its end; nothing that a snapshot needs was deleted.
+/// A prune did not come to its end; what it deleted until then, nothing needs.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
     /// The repository failed.
@@ -128,12 +130,6 @@ pub enum PruneError {
         place: String,
         /// Why.
         source: RepoError,
-    },
-    /// Snapshots refer to blobs that no pack is known to hold.
-    #[error("{count} blobs that snapshots need are in no pack: nothing is deleted")]
-    MissingBlobs {
-        /// How many.
-        count: u64,
     },
     /// An index delta cannot be used, so what its packs hold is unknown.
     #[error("{count} index deltas cannot be used: nothing is deleted")]

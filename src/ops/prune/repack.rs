@@ -85,7 +85,15 @@ fn repack_host(
     let repository = judge.repository;
     let keys = Arc::new(repository.need_full("pruning")?.writer(host, domain));
     let packer = Packer::of(repository, Arc::clone(&keys));
-    let mut transaction = Transaction::begin(repository, &keys, judge.index, None)?;
+    let mut transaction = match Transaction::begin(repository, &keys, judge.index, None) {
+        // Its own numbers are used up: its packs stay as they are.
+        Err(error @ RepoError::Damaged { .. }) => {
+            judge.progress.problem(&error.to_string());
+            failed.extend(moves.iter().map(|moved| moved.place.pack));
+            return Ok(0);
+        }
+        begun => begun?,
+    };
     let packs = PackMap::new(Arc::clone(&repository.keys));
     let reader = reader(repository, judge.index, &packs, domain, host)?;
     judge.progress.counters().expect(moves.len() as u64, 0);

@@ -45,6 +45,17 @@ pub fn run(
     Ok(prune.report)
 }
 
+/// Packs that are not as their deltas say.
+#[derive(Default)]
+struct Strays {
+    /// No delta names them: what a crash left, or a run that has not published them yet; the old ones.
+    orphans: Packs,
+    /// They have another size than their deltas say.
+    cut: Packs,
+    /// They are not there, and everything needed that they held lies elsewhere: their deltas only mislead.
+    lost: Packs,
+}
+
 struct Prune<'a> {
     judge: Judge<'a>,
     report: Report,
@@ -72,9 +83,8 @@ impl Prune<'_> {
                     return housekeeping::remove_dropped(&self.judge, &mut self.report);
                 }
                 if !options.dry_run {
-                    let (needs, needed) = self.needed()?;
-                    let still =
-                        |pack: &&ObjectHash| needs.stored.contains_key(pack) && !needed.contains(pack);
+                    let (_, needed) = self.needed()?;
+                    let still = |pack: &&ObjectHash| !needed.contains(pack);
                     let doom = condemned.packs.iter().filter(still).copied().collect();
                     self.finish(*hash, &condemned.packs, doom)?;
                 }
@@ -95,6 +105,25 @@ impl Prune<'_> {
         Ok(ledger)
     }
 
+    /// Those of the packs without which everything needed is still there, in copies that were read.
+    fn firm(
+        &mut self,
+        needs: &Needs,
+        shunned: &HashSet<ObjectHash>,
+        packs: Packs,
+    ) -> Result<Packs, PruneError> {
+        if packs.is_empty() {
+            return Ok(packs);
+        }
+        // What was packed anew a moment ago counts.
+        let stored = self.judge.stored()?;
+        let without: HashSet<ObjectHash> = shunned.iter().chain(&packs).copied().collect();
+        let survey = self.judge.survey_of(&needs.ids, &stored, &without, true)?;
+        let kept: HashSet<ObjectHash> =
+            survey.packs.iter().filter(|pack| pack.kept > 0).map(|pack| pack.hash).collect();
+        Ok(packs.into_iter().filter(|pack| !kept.contains(pack)).collect())
+    }
+
     /// How long the grace of a condemn still is, by the store's own clock.
     fn wait_for(&self, condemn: &Place) -> Result<Duration, PruneError> {
         let store = self.judge.repository.store.as_ref();
@@ -109,14 +138,16 @@ impl Prune<'_> {
         let ledger = self.ledger()?;
         let needs = self.judge.needs(&mut self.report)?;
         let doomed: HashSet<ObjectHash> = ledger.doomed.keys().copied().collect();
-        let survey = self.judge.survey(&needs, &ledger.shunned(), false)?;
-        let (orphans, cut) = self.strays(&needs)?;
+        let shunned = ledger.shunned();
+        let survey = self.judge.survey(&needs, &shunned, false)?;
+        self.report.missing_blobs = survey.missing;
+        let strays = self.strays(&needs, &ledger, survey.missing > 0)?;
         let repository = self.judge.repository;
         let terms = plan::Terms {
             needs: &needs,
             doomed: &doomed,
-            orphans: &orphans,
-            cut: &cut,
+            orphans: &strays.orphans,
+            cut: &strays.cut,
             max_unused: self.judge.options.max_unused,
             pack_bytes: repository.config.pack_bytes,
             room: repository.store.available_bytes(),
@@ -132,7 +163,8 @@ impl Prune<'_> {
             let failed = survey.packs.iter().filter(|pack| failed.contains(&pack.number));
             failed.for_each(|pack| plan.emptied.retain(|hash| *hash != pack.hash));
         }
-        let packs = plan.condemned();
+        let packs = self.firm(&needs, &shunned, plan.condemned())?;
+        let packs: Packs = packs.into_iter().chain(strays.lost).collect();
         self.report.condemned = plan::amount(&packs, &needs.stored);
         // A snapshot that counts no longer goes only now: what it refers to was found above to be needed or not.
         housekeeping::remove_dropped(&self.judge, &mut self.report)?;
@@ -187,8 +219,14 @@ impl Prune<'_> {
         // After the snapshots: a doom that is not known here was written after its prune saw them too.
         let shunned = self.ledger()?.shunned();
         let survey = self.judge.survey(&needs, &shunned, true)?;
+        self.report.missing_blobs = survey.missing;
         let kept = survey.packs.iter().filter(|pack| pack.kept > 0).map(|pack| pack.hash);
-        let needed = kept.chain(needs.packs.iter().copied()).collect();
+        let mut needed: HashSet<ObjectHash> = kept.chain(needs.packs.iter().copied()).collect();
+        if survey.missing > 0 {
+            // A pack that no delta describes, or not as it is, may hold what is missing.
+            let described: HashSet<ObjectHash> = survey.packs.iter().map(|pack| pack.hash).collect();
+            needed.extend(needs.stored.keys().filter(|pack| !described.contains(*pack)));
+        }
         Ok((needs, needed))
     }
 
@@ -197,28 +235,36 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Packs that no delta names (what a crash left, or a run that has not published them yet), the old ones; and
-    /// packs that have another size than their deltas say.
-    fn strays(&self, needs: &Needs) -> Result<(Packs, Packs), PruneError> {
+    /// Packs that are not as their deltas say. While blobs are `missing`, any of them may hold those.
+    fn strays(&self, needs: &Needs, ledger: &Ledger, missing: bool) -> Result<Strays, PruneError> {
+        let mut strays = Strays::default();
+        if missing {
+            return Ok(strays);
+        }
         let named = self.judge.index.read().expect("no holder panics").packs()?;
         let named: HashMap<ObjectHash, u64> = named.into_iter().map(|(_, hash, size)| (hash, size)).collect();
+        let is_lost = |pack: &&ObjectHash| {
+            !needs.stored.contains_key(*pack)
+                && !ledger.doomed.contains_key(*pack)
+                && !needs.packs.contains(*pack)
+        };
+        strays.lost = named.keys().filter(is_lost).copied().collect();
         let store = self.judge.repository.store.as_ref();
         let age_min = if self.judge.options.is_now() { ORPHAN_AGE_NOW } else { ORPHAN_AGE };
         let now = store.time();
-        let (mut orphans, mut cut) = (Packs::new(), Packs::new());
         for (hash, size) in needs.stored.iter().filter(|(hash, _)| !needs.packs.contains(*hash)) {
             match named.get(hash) {
                 Some(told) if told == size => {}
-                Some(_) => cut.push(*hash),
+                Some(_) => strays.cut.push(*hash),
                 None => {
                     let received = store.received(&Place::Pack(*hash));
                     if received.is_ok_and(|received| now - received >= age_min.as_nanos() as i128) {
-                        orphans.push(*hash);
+                        strays.orphans.push(*hash);
                     }
                 }
             }
         }
-        Ok((orphans, cut))
+        Ok(strays)
     }
 
     fn sleep(&self, time: Duration) -> Result<(), PruneError> {

@@ -137,6 +137,16 @@ impl Survey {
                 continue;
             }
             let (envelope, table) = description(index, number)?;
+            let twin = by_hash.get(&hash).map(|pack| survey.packs[*pack].number);
+            if let Some(twin) = twin
+                && description(index, twin)?.1 == table
+            {
+                // Two deltas that say the same, as a prune leaves them that was killed between writing and deleting.
+                let View { pack, first_bit, starts } = &survey.views[&twin];
+                let view = View { pack: *pack, first_bit: *first_bit, starts: starts.clone() };
+                survey.views.insert(number, view);
+                continue;
+            }
             let mut blobs = 0u32;
             let starts: Vec<u32> = table
                 .segments
@@ -189,23 +199,31 @@ impl Survey {
         rely: &mut dyn FnMut(Relied) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
         places.retain(|place| {
-            self.views.contains_key(&place.pack) && !terms.bad.contains(&(place.pack, place.segment))
+            let view = self.views.get(&place.pack);
+            view.is_some_and(|view| usize::from(place.segment) < view.starts.len())
+                && !terms.bad.contains(&(place.pack, place.segment))
         });
         let is_shunned = |place: &Location| terms.shunned.contains(&self.pack_at(place).hash);
         let firm = places.iter().find(|place| !is_shunned(place)).copied();
-        let Some(place) = firm.or(places.first().copied()) else {
+        if let Some(place) = firm {
+            if places.iter().any(is_shunned) {
+                rely(Relied { domain, id, place })?;
+            }
+            self.mark(&place);
+        } else if places.is_empty() {
             self.missing += 1;
-            return Ok(());
-        };
-        if firm.is_some() && places.iter().any(is_shunned) {
-            rely(Relied { domain, id, place })?;
+        } else {
+            // Another prune may count on any of them, and none was read: all of them stay.
+            std::mem::take(places).iter().for_each(|place| self.mark(place));
         }
+        Ok(())
+    }
+
+    /// This copy stays.
+    fn mark(&mut self, place: &Location) {
         let view = &self.views[&place.pack];
-        let Some(bit) = view.starts.get(usize::from(place.segment)) else {
-            self.missing += 1;
-            return Ok(());
-        };
-        let bit = view.first_bit + *bit as usize + usize::from(place.position);
+        let Some(start) = view.starts.get(usize::from(place.segment)) else { return };
+        let bit = view.first_bit + *start as usize + usize::from(place.position);
         let pack = view.pack;
         if let Some(word) = self.kept.get_mut(bit / 64)
             && *word & 1 << (bit % 64) == 0
@@ -213,7 +231,6 @@ impl Survey {
             *word |= 1 << (bit % 64);
             self.packs[pack].kept += 1;
         }
-        Ok(())
     }
 
     fn pack_at(&self, place: &Location) -> &PackUse {
@@ -230,8 +247,9 @@ impl Survey {
 
     /// Works out how many bytes of each pack the needed blobs take: their share of each frame.
     fn weigh(&mut self, index: &Index) -> Result<(), PruneError> {
+        let mut weighed = HashSet::new();
         for (number, view) in &self.views {
-            if self.packs[view.pack].kept == 0 {
+            if self.packs[view.pack].kept == 0 || !weighed.insert(view.first_bit) {
                 continue;
             }
             let (_, table) = description(index, *number)?;

@@ -138,7 +138,7 @@ pub fn run(
     let named = named(index)?;
     let mut looked_at = choose(&stored, &named, options);
     // A prune deleted these on purpose.
-    looked_at.retain(|pack, size| size.is_some() || !ledger.doomed.contains_key(pack));
+    looked_at.retain(|pack, size| size.is_some() || !ledger.deletes(pack));
     let mut report = Report { packs: looked_at.len() as u64, ..Report::default() };
     let bad = examine(repository, &looked_at, options.workers, progress, interrupt, &mut report)?;
     let claims = match bad.is_empty() {
@@ -291,7 +291,7 @@ impl Repair<'_> {
             self.holdings.whole.insert(pack, bytes.len() as u64);
             return Ok(());
         }
-        if left.is_none() && Ledger::read(self.repository)?.doomed.contains_key(&pack) {
+        if left.is_none() && Ledger::read(self.repository)?.deletes(&pack) {
             // A prune came by since.
             return Ok(());
         }

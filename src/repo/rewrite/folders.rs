@@ -30,7 +30,12 @@ pub(super) struct Folders<'a, 's> {
     clean: HashSet<Key>,
     /// Listings of folders of which something went, by their old top page.
     anew: HashMap<Key, Tree>,
+    /// Folders and pages looked at for the snapshot at hand.
+    visits: u64,
 }
+
+/// No lawful snapshot has more; a folder that names another twice on each level would have more than can be counted.
+const VISITS_MAX: u64 = 50_000_000;
 
 /// What is left of an entry.
 enum Sifted {
@@ -54,7 +59,7 @@ impl<'a, 's> Folders<'a, 's> {
         interrupt: &'s Interrupt,
     ) -> Folders<'a, 's> {
         let (clean, anew) = Default::default();
-        Folders { reader, interrupt, cut, local, sieve, clean, anew }
+        Folders { reader, interrupt, cut, local, sieve, clean, anew, visits: 0 }
     }
 
     pub(super) fn into_segments(self) -> LocalSegments {
@@ -63,6 +68,7 @@ impl<'a, 's> Folders<'a, 's> {
 
     /// A snapshot's folders come.
     pub(super) fn begin(&mut self, info: &SnapshotInfo) {
+        self.visits = 0;
         self.sieve.begin(info);
     }
 
@@ -79,6 +85,11 @@ impl<'a, 's> Folders<'a, 's> {
             self.sieve.broken(folder, error)?;
             return Ok(Some(Tree { root: None, levels: 0, totals: Default::default() }));
         }
+        self.visits += 1;
+        if self.visits > VISITS_MAX {
+            let detail = "folders that repeat without end".to_owned();
+            return Err(RepoError::Page { page: root, detail });
+        }
         let key = key(folder, &root, tree.levels);
         if let Some(made) = self.anew.get(&key) {
             return Ok(Some(*made));
@@ -91,8 +102,9 @@ impl<'a, 's> Folders<'a, 's> {
         Ok(Some(made))
     }
 
-    fn read(&self, page: &BlobId, level: u8) -> Result<Page, RepoError> {
+    fn read(&mut self, page: &BlobId, level: u8) -> Result<Page, RepoError> {
         self.interrupt.check()?;
+        self.visits += 1;
         Ok(read_page(page, level, &mut |id: &BlobId| self.reader.page(id))?)
     }
 

@@ -15,10 +15,6 @@ use crate::repo::reach::Reach;
 use crate::repo::snapshots::{self, SnapshotInfo};
 use crate::repo::{RepoError, deltas};
 
-fn missing() -> RepoError {
-    RepoError::MissingBlob { id: Default::default() }
-}
-
 /// Is everything that the new snapshots refer to still there, whatever prunes have doomed since the run began?
 ///
 /// Where it is not, the listings of the old snapshots, which no prune could touch so far, are put in their place
@@ -55,14 +51,5 @@ fn reaches_all(run: &Run<'_>, info: &SnapshotInfo, now: &Ledger) -> Result<bool,
     let doomed: HashSet<ObjectHash> = now.doomed.keys().copied().collect();
     let presence = Presence::new(run.repository, run.index, info.domain, &doomed, 0)?;
     let packs = PackMap::new(Arc::clone(&run.repository.keys));
-    let mut reach = Reach::new(run.repository, run.index, &packs, run.interrupt);
-    let walked = reach.snapshot(info, &mut |reached| match presence.holds(&reached.id)? {
-        true => Ok(()),
-        false => Err(missing()),
-    });
-    match walked {
-        Ok(()) => Ok(true),
-        Err(error) if error.source.ends_the_run() => Err(error.source),
-        Err(_) => Ok(false),
-    }
+    Reach::new(run.repository, run.index, &packs, run.interrupt).is_whole(info, &presence)
 }
