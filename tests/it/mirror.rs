@@ -1,5 +1,6 @@
 //! Mirrors: whole at each moment, never made worse by damage, and nothing leaves them without a reason.
 
+mod faults;
 mod gone;
 
 use std::collections::BTreeMap;

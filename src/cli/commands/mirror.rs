@@ -194,12 +194,12 @@ fn tell(
             out.summary(&format!("{number} were never seen in the repository ({first}); they are kept"))?;
         }
     }
-    complain_of(report);
+    complain_of(args, report);
     Ok(())
 }
 
 /// Says what is not as it should be, and what to do.
-fn complain_of(report: &Report) {
+fn complain_of(args: &MirrorArgs, report: &Report) {
     if !report.damaged.is_empty() {
         complain(&format!(
             "mailark: {} damaged objects of the repository were not copied; good copies of them that the mirror has \
@@ -215,8 +215,9 @@ fn complain_of(report: &Report) {
         let more = if more > 0 { format!(" ({more} are not named here)") } else { String::new() };
         complain(&format!(
             "mailark: {} objects are gone from the repository without a signed reason{more}\nhint: 'mailark repair \
-             packs --from DIR' brings packs back from the mirror; anything else can be copied back as it is\n",
-            count(report.lost.len() as u64)
+             packs --from {}' brings packs back; anything else can be copied back as it is\n",
+            count(report.lost.len() as u64),
+            args.dir.display()
         ));
     }
     if report.restless {

@@ -47,6 +47,14 @@ impl Copier<'_> {
     /// # Errors
     /// Only those of the mirror: the repository's are what becomes of the object.
     pub(super) fn bring(&self, place: &Place, size: u64, there: Option<u64>) -> Result<Brought, StoreError> {
+        match self.bring_once(place, size, there)? {
+            // What a disk or a share gives the second time was no damage.
+            Brought::Damaged(_) if !self.interrupt.is_raised() => self.bring_once(place, size, there),
+            brought => Ok(brought),
+        }
+    }
+
+    fn bring_once(&self, place: &Place, size: u64, there: Option<u64>) -> Result<Brought, StoreError> {
         let Some(hash) = place.hash() else { return self.bring_small(place, there.is_some()) };
         if there == Some(size) && (!self.reread || self.is_good(place, size, hash)) {
             return Ok(Brought::Kept);

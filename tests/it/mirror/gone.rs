@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Objects, Two, objects, tree};
 use crate::check::Eventful;
 use crate::library::{lone_host, open};
-use crate::support::{TestEnv, files_below, is_root, run};
+use crate::support::{TestEnv, files_below, is_root, noise, run};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail};
 
 #[test]
@@ -118,6 +118,37 @@ fn what_was_removed_for_a_reason_follows_after_the_delay() {
     two.check();
     two.restores("one", "restored");
     assert_eq!(two.json(&[])["waiting"], 0);
+}
+
+#[test]
+fn real_prunes_are_followed() {
+    let env = TestEnv::new();
+    env.mailark(["init", "--no-recovery-code", "--parity"]).expect(0);
+    let (one, second) = (tree(&env, "one", 1_000), tree(&env, "two", 2_000));
+    let two = Two { dir: env.path("mirror"), env, one, two: second };
+    two.backup("one");
+    two.backup("two");
+    two.mirror(&["--init"]).expect(0);
+    two.one.file("files/one", noise(9, 3 << 20));
+    two.backup("one");
+    let listed = two.env.mailark(["snapshots", "--json"]).expect(0).json();
+    let id = |number: usize| listed[number]["id"].as_str().unwrap().to_owned();
+    two.env.mailark(["forget", "--force", &id(0), &id(1)]).expect(0);
+    two.env.mailark(["prune", "--now", "--max-unused", "0%"]).expect(0);
+    let report = two.json(&[]);
+    assert!(report["waiting"].as_u64().unwrap() >= 6 && report["removed"] == 0, "{report}");
+    two.check();
+    two.restores("one", "restored-1");
+    let report = two.json(&["--delete-after", "0"]);
+    assert_eq!(
+        (&report["waiting"], &report["only_here"].as_array().unwrap().len()),
+        (&0.into(), &1),
+        "{report}"
+    );
+    two.assert_same_objects();
+    two.check();
+    two.restores("one", "restored-2");
+    assert!(two.dir.join("parity").read_dir().unwrap().count() > 0);
 }
 
 #[test]
