@@ -44,6 +44,11 @@ impl From<RepoError> for Failure {
             RepoError::NotForThisKey { .. } | RepoError::NeedsFullKey { .. } => {
                 because(Kind::Key).hint("use a full key; it does not belong on the mail server")
             }
+            RepoError::Damaged { object, .. } if object.starts_with("keys/") => because(Kind::Damaged)
+                .hint("another key opens the repository, or --recovery-code; then 'mailark key add' makes a new slot"),
+            RepoError::Damaged { object, .. } if object.starts_with("records/") => {
+                because(Kind::Damaged).hint("'mailark repair records' takes it out of the way, or back from a mirror")
+            }
             RepoError::Damaged { .. } | RepoError::MissingBlob { .. } | RepoError::Page { .. } => {
                 because(Kind::Damaged).hint("'mailark check --read-data' tells all that is damaged")
             }
@@ -134,6 +139,9 @@ impl From<RepairError> for Failure {
     fn from(error: RepairError) -> Failure {
         match error {
             RepairError::Repository(error) => error.into(),
+            RepairError::Unnamed { .. } => {
+                Failure::because(Kind::Damaged, "", &error).hint("'mailark repair index' comes first")
+            }
             RepairError::Overtaken => Failure::because(Kind::Locked, "", &error).hint("run the repair again"),
         }
     }

@@ -237,7 +237,12 @@ impl Ledger {
     /// Fails while some record cannot be read.
     pub fn need_whole(&self) -> Result<(), RepoError> {
         if let Some((place, error)) = self.unusable.first() {
-            return Err(RepoError::Damaged { object: place.to_string(), detail: error.to_string() });
+            let detail = match error {
+                RepoError::Damaged { detail, .. } => detail.clone(),
+                RepoError::Refused { why, .. } => (*why).to_owned(),
+                error => error.to_string(),
+            };
+            return Err(RepoError::Damaged { object: place.to_string(), detail });
         }
         Ok(())
     }

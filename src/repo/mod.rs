@@ -32,21 +32,13 @@ pub use repository::Repository;
 use crate::base::limits;
 use crate::store::{Folder, Place};
 
-/// Up to here the number in a name is believed; anyone who can add a file can add one with any number.
-const NUMBER_BELIEVED: u64 = 100_000_000;
-
-/// The highest number among names, of which those beyond all likelihood must prove themselves.
+/// The highest number among names that prove themselves: anyone who can add a file can add one with any number.
+///
+/// In all but odd cases one object is read.
 fn highest(numbered: impl Iterator<Item = (u64, Place)>, proves: impl Fn(&Place) -> bool) -> u64 {
-    let mut far: Vec<(u64, Place)> = Vec::new();
-    let mut near = 0;
-    for (number, place) in numbered {
-        match number <= NUMBER_BELIEVED {
-            true => near = number.max(near),
-            false => far.push((number, place)),
-        }
-    }
-    far.sort_unstable();
-    far.into_iter().rev().find(|(_, place)| proves(place)).map_or(near, |(number, _)| number)
+    let mut all: Vec<(u64, Place)> = numbered.collect();
+    all.sort_unstable();
+    all.into_iter().rev().find(|(_, place)| proves(place)).map_or(0, |(number, _)| number)
 }
 
 /// The number after `last` in a folder; names above the limit are refused by every reader, so none is written.

@@ -106,6 +106,7 @@ fn options(host: &str, job: &str, source: &Path) -> backup::Options {
         own: Vec::new(),
         one_file_system: false,
         tags: Vec::new(),
+        accept_loss: false,
         dry_run: false,
         workers: 1,
     }

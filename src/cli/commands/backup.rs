@@ -53,6 +53,9 @@ pub struct BackupArgs {
     /// Stay on the file systems that the paths lie on
     #[arg(long)]
     pub one_file_system: bool,
+    /// What is gone is meant to be gone: do not call the snapshot suspect
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Say what would be saved; store nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -163,6 +166,7 @@ pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         own,
         one_file_system: request.one_file_system,
         tags: request.tags,
+        accept_loss: args.accept_loss,
         dry_run: args.dry_run,
         workers: session::workers(),
     };
@@ -348,7 +352,10 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
         crate::cli::output::complain(&line);
     }
     if let Some(why) = &report.suspect {
-        crate::cli::output::complain(&format!("mailark: this snapshot is suspect: {why}\n"));
+        crate::cli::output::complain(&format!(
+            "mailark: this snapshot is suspect: {why}\nhint: if it is right so, the same with --accept-loss makes it \
+             the one that later ones are compared with\n"
+        ));
     }
     Ok(())
 }

@@ -175,7 +175,13 @@ fn tell(report: &Report, options: &Options, plan: bool, context: &Context<'_>) -
     }
     let say = |text: &str| if plan { out.line(text) } else { out.summary(text) };
     if report.rewritten.is_empty() {
-        return say(&format!("nothing of it in {} snapshots", count(report.looked_at)));
+        let line = format!("nothing of it in {} snapshots", count(report.looked_at));
+        if !plan {
+            // Whoever erases must know that nothing was erased.
+            complain(&format!("mailark: {line}\n"));
+            return Ok(());
+        }
+        return say(&line);
     }
     if plan || out.manner().tells_success() {
         folders(report, options).write(out)?;

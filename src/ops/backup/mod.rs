@@ -44,6 +44,8 @@ pub struct Options {
     pub one_file_system: bool,
     /// The user's tags.
     pub tags: Vec<String>,
+    /// What is gone is meant to be gone: the snapshot is not held against earlier ones.
+    pub accept_loss: bool,
     /// Look, but store nothing.
     pub dry_run: bool,
     /// Threads that read.

@@ -144,7 +144,8 @@ impl Attempt<'_> {
             true => repository.writer_for_rehearsal(&options.host_name)?,
             false => repository.writer_for(&options.host_name)?,
         });
-        let parent = find_parent(repository, options, &writer)?;
+        let job = Job::find(repository, options, &writer)?;
+        let parent = &job.parent;
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let namer = BlobNamer::new(&writer.id_key, &writer.host);
         let (store, domain) = (|| Arc::clone(&repository.store), writer.domain);
@@ -155,11 +156,6 @@ impl Attempt<'_> {
             parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
         });
         let (presence, overtaken) = self.presence(&writer, parent.as_ref(), unusable.len())?;
-        if let packs @ 1.. = presence.lost_packs() {
-            progress.problem(&format!(
-                "{packs} packs are missing: what the source still has of them is stored again"
-            ));
-        }
         let packer = Packer::of(repository, Arc::clone(&writer));
         let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
         let shared = Shared {
@@ -199,7 +195,7 @@ impl Attempt<'_> {
         if walked.parts.is_empty() {
             return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
         }
-        let mut report = run.commit(walked, parent.as_ref(), self.replaces.or(overtaken))?;
+        let mut report = run.commit(walked, &job, self.replaces.or(overtaken))?;
         report.split = leftovers.split;
         report.duration = stopwatch.elapsed();
         Ok(report)
@@ -217,6 +213,11 @@ impl Attempt<'_> {
         let mut presence =
             Presence::new(self.repository, self.index, writer.domain, &shunned, unusable_deltas)?;
         presence.doubtful |= overtaken.is_some();
+        if let packs @ 1.. = presence.lost_packs() {
+            let text =
+                format!("{packs} packs are missing: what the source still has of them is stored again");
+            self.progress.problem(&text);
+        }
         Ok((presence, overtaken))
     }
 
@@ -242,17 +243,26 @@ fn split_keys(writer: &WriterKeys) -> SplitKeys {
     }
 }
 
-/// The job's newest snapshot by this host.
-fn find_parent(
-    repository: &Repository,
-    options: &Options,
-    writer: &WriterKeys,
-) -> Result<Option<SnapshotInfo>, RepoError> {
-    let listed = snapshots::list(repository)?;
-    let own = listed.snapshots.into_iter().filter(|info| {
-        info.host == writer.host && info.domain == writer.domain && info.snapshot.job == options.job
-    });
-    Ok(own.max_by_key(|info| (info.position, info.sequence)))
+/// What earlier runs of the job by this host left.
+struct Job {
+    /// The newest snapshot.
+    parent: Option<SnapshotInfo>,
+    /// What the newest one held that is beyond doubt.
+    trusted: Option<Totals>,
+}
+
+impl Job {
+    fn find(repository: &Repository, options: &Options, writer: &WriterKeys) -> Result<Job, RepoError> {
+        let listed = snapshots::list(repository)?;
+        let mut own: Vec<SnapshotInfo> = listed.snapshots;
+        own.retain(|info| {
+            info.host == writer.host && info.domain == writer.domain && info.snapshot.job == options.job
+        });
+        own.sort_by_key(|info| (info.position, info.sequence));
+        let trusted = own.iter().rev().find(|info| info.snapshot.suspect.is_none());
+        let trusted = trusted.map(|info| info.snapshot.totals());
+        Ok(Job { parent: own.pop(), trusted })
+    }
 }
 
 impl<'a> Run<'a> {
@@ -338,9 +348,10 @@ impl<'a> Run<'a> {
     fn commit(
         self,
         walked: Walked<'a>,
-        parent: Option<&SnapshotInfo>,
+        Job { parent, trusted }: &Job,
         replaces: Option<ObjectHash>,
     ) -> Result<Report, BackupError> {
+        let (parent, trusted) = (parent.as_ref(), trusted.as_ref());
         let mut totals = Totals::default();
         let mut parts = Vec::new();
         for (path, part_type, job) in walked.parts {
@@ -350,9 +361,10 @@ impl<'a> Run<'a> {
         }
         parts.sort_by(|a, b| a.path.cmp(&b.path));
         let before = parent.map(|info| info.snapshot.totals());
-        let doubted = parent.and_then(|info| info.snapshot.suspect.as_deref());
-        let suspect = suspect::suspicion(before.as_ref(), &totals, &walked.missing)
-            .or_else(|| suspect::still(doubted, before.as_ref(), &totals));
+        let suspect = match self.options.accept_loss {
+            true => None,
+            false => suspect::suspicion(trusted.or(before.as_ref()), &totals, &walked.missing),
+        };
         let findings = std::mem::take(&mut *self.shared.findings.lock().expect("no holder panics"));
         for part in &mut parts {
             part.problems =

@@ -7,7 +7,9 @@ const LOSS_PERCENT_MAX: u64 = 20;
 /// Below this a mailbox may well lose a fifth in a day.
 const WORTH_WATCHING: u64 = 20;
 
-/// Says what is suspicious about `now` after `before`.
+/// Says what is suspicious about `now`, when `before` is what the last snapshot held that was beyond doubt.
+///
+/// Some mail that comes in behind a lost mount must not make an empty mailbox look right.
 pub fn suspicion(before: Option<&Totals>, now: &Totals, missing_parts: &[String]) -> Option<String> {
     if !missing_parts.is_empty() {
         return Some(format!("{} cannot be opened any more", missing_parts.join(", ")));
@@ -29,14 +31,6 @@ pub fn suspicion(before: Option<&Totals>, now: &Totals, missing_parts: &[String]
         before >= WORTH_WATCHING && now.saturating_mul(100) < before.saturating_mul(100 - LOSS_PERCENT_MAX)
     });
     lost.map(|(what, before, now)| format!("{now} {what}, {before} before"))
-}
-
-/// A snapshot after a suspect one is suspect too while nothing has come back: two empty nights in a row are no
-/// better than one.
-pub fn still(doubted: Option<&str>, before: Option<&Totals>, now: &Totals) -> Option<String> {
-    let (why, before) = doubted.zip(before)?;
-    let grown = now.messages > before.messages || now.files > before.files;
-    if grown { None } else { Some(why.to_owned()) }
 }
 
 #[cfg(test)]

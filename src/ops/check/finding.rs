@@ -64,6 +64,8 @@ pub enum Subject {
     Index,
     /// A pack, or what belongs to one.
     Pack,
+    /// The parity of a pack.
+    Parity,
     /// A snapshot or checkpoint.
     Snapshot,
     /// A file or folder of a snapshot.
@@ -80,6 +82,7 @@ impl Subject {
             Subject::Key => "key",
             Subject::Record => "record",
             Subject::Index => "index",
+            Subject::Parity => "parity",
             Subject::Pack => "pack",
             Subject::Snapshot => "snapshot",
             Subject::File => "file",

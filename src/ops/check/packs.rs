@@ -20,8 +20,8 @@ use crate::format::keyset::Role;
 use crate::format::pack::{MAGIC, SegmentTable, TRAILER_FRAME_BYTES, Trailer};
 use crate::repo::ledger::Ledger;
 use crate::repo::packs::OpenedPack;
-use crate::repo::{RepoError, Repository, deltas};
-use crate::store::{Place, StoreErrorKind};
+use crate::repo::{RepoError, Repository, deltas, parity};
+use crate::store::{Folder, Place, StoreErrorKind};
 
 /// A pack to be read, as one delta describes it.
 struct Claim {
@@ -45,6 +45,7 @@ impl Check<'_> {
         let sizes: HashMap<ObjectHash, u64> = packs.iter().map(|pack| (pack.hash, pack.size)).collect();
         let chosen = choice::choose(self.options.read_data, &sizes, memory, self.now);
         self.progress.counters().expect(chosen.len() as u64, chosen.iter().map(|pack| sizes[pack]).sum());
+        self.parity(&chosen)?;
         let outcome = Mutex::new(Outcome::default());
         let fed = self.feed_readers(packs, &chosen, &outcome);
         let Outcome { whole, mut wrong } = outcome.into_inner().expect("no holder panics");
@@ -73,6 +74,24 @@ impl Check<'_> {
                 continue;
             }
             self.find(Finding::new(kind, Subject::Pack, Place::Pack(hash).to_string(), text));
+        }
+        Ok(())
+    }
+
+    /// Reads the parity of the chosen packs.
+    fn parity(&mut self, chosen: &HashSet<ObjectHash>) -> Result<(), RepoError> {
+        for (place, _) in self.repository.store.list(Folder::Parity)? {
+            self.interrupt.check()?;
+            let Place::Parity(pack, _) = &place else { continue };
+            match chosen.contains(pack).then(|| parity::verify(self.repository.store.as_ref(), &place)) {
+                // Removed by a prune since it was listed.
+                Some(Err(RepoError::Store(error))) if error.is_missing() => {}
+                Some(Err(error)) => {
+                    let text = format!("{error}: 'mailark repair packs' makes it anew");
+                    self.find(Finding::new(Kind::Damaged, Subject::Parity, place.to_string(), text));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub struct Verdict {
 const CHECK: &str = "mailark check --read-data";
 const REPAIR_INDEX: &str = "mailark repair index";
 const REPAIR_PACKS: &str = "mailark repair packs --from MIRROR";
+const REPAIR_PARITY: &str = "mailark repair packs";
 const BACKUP: &str = "mailark backup ...";
 const REPAIR_SNAPSHOTS: &str = "mailark repair snapshots";
 
@@ -27,12 +28,15 @@ struct Symptoms {
     content: bool,
     /// Only files suffer, and the index is damaged or does not know some packs: the packs may well be whole.
     hidden: bool,
+    /// Packs are there that the index does not know: they may hold what is missing.
+    unnamed: bool,
     refused: bool,
     gap: bool,
     snapshots: bool,
     index: bool,
     records: bool,
     keys: bool,
+    parity: bool,
     unread: bool,
 }
 
@@ -47,11 +51,13 @@ impl Symptoms {
         Symptoms {
             content: packs || (files && !hidden),
             hidden,
+            unnamed: report.orphan_packs > 0,
             refused: any(&|found| found.kind == Kind::Refused),
             gap: any(&|found| found.kind == Kind::Gap),
             snapshots: broken(Subject::Snapshot),
             index: index || hidden,
             records: broken(Subject::Record),
+            parity: broken(Subject::Parity),
             keys: any(&|found| found.kind == Kind::Keys),
             unread: any(&|found| found.kind == Kind::Unread),
         }
@@ -66,6 +72,7 @@ impl Symptoms {
             (self.index, "index"),
             (self.records, "records"),
             (self.keys, "keys"),
+            (self.parity, "parity"),
             (self.unread, "unread"),
             (report.has_remarks(), "remarks"),
         ];
@@ -75,7 +82,7 @@ impl Symptoms {
     /// Is mail lost?
     fn loss(&self, report: &Report) -> String {
         let snapshots = match report.broken_snapshots {
-            0 => "No snapshot is known to need what is missing.".to_owned(),
+            0 => "Which snapshots suffer is not known yet.".to_owned(),
             1 => "1 snapshot lacks something.".to_owned(),
             number => format!("{number} snapshots lack something."),
         };
@@ -132,9 +139,13 @@ impl Symptoms {
                  restores without an error.",
             ),
             (
+                self.parity,
+                "Damaged parity loses nothing by itself: it is made anew while its packs are whole.",
+            ),
+            (
                 self.records,
                 "A damaged record counts for nothing, and nothing is pruned beside it: copy the named file back from \
-                 a mirror. It may be one that revokes a host or holds a snapshot.",
+                 a mirror (`mailark repair records --from MIRROR`). It may be one that holds a snapshot.",
             ),
             (
                 self.keys,
@@ -148,13 +159,16 @@ impl Symptoms {
 
     fn commands(&self) -> Vec<&'static str> {
         let mut commands = Vec::new();
-        if self.index {
+        if self.index || self.content && self.unnamed {
             commands.push(REPAIR_INDEX);
         }
         if self.content {
             commands.extend([REPAIR_PACKS, BACKUP, REPAIR_SNAPSHOTS]);
         } else if self.snapshots || self.gap || self.hidden {
             commands.push(BACKUP);
+        }
+        if self.parity && !self.content {
+            commands.push(REPAIR_PARITY);
         }
         commands.push(CHECK);
         commands

@@ -115,11 +115,11 @@ fn purge(
         // A purge that is refused stores nothing.
         let (rewritten, _) =
             look(&Run { dry_run: true, ..*run }, chosen, options, searcher, &mut Report::default())?;
-        refuse_held(run, ledger, &rewritten)?;
+        refuse_held(run, ledger, &rewritten, options)?;
     }
     let (rewritten, all_stones) = look(run, chosen, options, searcher, report)?;
     report.looked_at += chosen.len() as u64;
-    refuse_held(run, ledger, &rewritten)?;
+    refuse_held(run, ledger, &rewritten, options)?;
     let mut made = Vec::new();
     if !run.dry_run && !rewritten.is_empty() {
         // What was found stored already may be about to be deleted.
@@ -127,7 +127,7 @@ fn purge(
         if now.doomed.len() != ledger.doomed.len() || now.condemned.len() != ledger.condemned.len() {
             return Err(PurgeError::Overtaken);
         }
-        refuse_held(run, &now, &rewritten)?;
+        refuse_held(run, &now, &rewritten, options)?;
         // Before the snapshots change: a backup that begins now must know already. What goes out of some snapshots
         // only may well be saved again.
         if options.snapshots.is_empty() {
@@ -146,10 +146,23 @@ fn purge(
     Ok(made)
 }
 
-fn refuse_held(run: &Run<'_>, ledger: &Ledger, rewritten: &[Rewritten]) -> Result<(), PurgeError> {
+fn refuse_held(
+    run: &Run<'_>,
+    ledger: &Ledger,
+    rewritten: &[Rewritten],
+    options: &Options,
+) -> Result<(), PurgeError> {
     let mut held = Held::new(run);
+    // Whoever is named may go although somebody else is held; a path or a message may be anybody's.
+    let local = |user: &str| user.split('@').next().unwrap_or_default().to_ascii_lowercase();
+    let concerns = |held: &str| {
+        options.targets.iter().any(|target| match target {
+            Target::User(user) => local(user) == local(held),
+            Target::MessageId(_) | Target::Path(_) => true,
+        })
+    };
     for one in rewritten {
-        if let Some(hold) = held.by(ledger, &one.old)? {
+        if let Some(hold) = held.by(ledger, &one.old, &concerns)? {
             let what = format!("snapshot {}", one.old.hash.short());
             return Err(PurgeError::Held { hold: hold.hold, reason: hold.reason.clone(), what });
         }

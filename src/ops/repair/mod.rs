@@ -5,6 +5,7 @@ mod domains;
 pub mod index;
 pub mod packs;
 mod reading;
+pub mod records;
 mod salvage;
 pub mod snapshots;
 mod upkeep;

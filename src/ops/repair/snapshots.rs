@@ -16,7 +16,7 @@ use crate::repo::presence::Presence;
 use crate::repo::rewrite::{self, Held, Lost, Order, Rewritten, Run};
 use crate::repo::snapshots::{self, Filter, Listed, SnapshotInfo};
 use crate::repo::{RepoError, Repository, deltas};
-use crate::store::Place;
+use crate::store::{Folder, Place};
 use elsewhere::Elsewhere;
 use sieve::{Looker, RepairSieve};
 
@@ -101,6 +101,14 @@ pub enum RepairError {
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] RepoError),
+    /// Packs are there that no delta names: they may hold what seems lost.
+    #[error(
+        "{count} packs are there that the index does not know, and may hold what seems lost: nothing was written"
+    )]
+    Unnamed {
+        /// How many.
+        count: usize,
+    },
     /// A prune went on at the same time.
     #[error("a prune went on meanwhile: nothing was written")]
     Overtaken,
@@ -138,6 +146,10 @@ pub fn run(
     let lost = unreadable(&run, &listed, options, &mut report)?;
     let is_idle = rewritten.is_empty() && lost.is_empty();
     if !dry_run && !is_idle {
+        match unnamed_packs(&run)? {
+            0 => {}
+            count => return Err(RepairError::Unnamed { count }),
+        }
         let now = Ledger::read(repository)?;
         if now.doomed.len() != ledger.doomed.len() || now.condemned.len() != ledger.condemned.len() {
             return Err(RepairError::Overtaken);
@@ -157,6 +169,23 @@ pub fn run(
     }
     report.rewritten = rewritten;
     Ok(report)
+}
+
+/// A pack that is younger may belong to a backup that has not published it yet.
+const UNPUBLISHED_S: i128 = 600;
+
+/// Packs that no delta names and that no prune deletes.
+fn unnamed_packs(run: &Run<'_>) -> Result<usize, RepoError> {
+    let store = run.repository.store.as_ref();
+    let named = run.index.read().expect("no holder panics").packs()?;
+    let named: HashSet<ObjectHash> = named.into_iter().map(|(_, hash, _)| hash).collect();
+    let shunned = run.ledger.shunned();
+    let now = store.time();
+    let is_unnamed = |place: &Place| {
+        let young = || store.received(place).is_ok_and(|at| now - at < UNPUBLISHED_S * 1_000_000_000);
+        place.hash().is_some_and(|hash| !named.contains(hash) && !shunned.contains(hash)) && !young()
+    };
+    Ok(store.list(Folder::Packs)?.iter().filter(|(place, _)| is_unnamed(place)).count())
 }
 
 fn by_host<'i>(infos: &'i [SnapshotInfo], filter: &Filter) -> ByHost<'i> {
@@ -186,7 +215,8 @@ fn look(
         let there = Presence::new(run.repository, run.index, *domain, &HashSet::new(), run.unusable_deltas)?;
         let mut sieve = RepairSieve::new(Looker::new(&there, options.read_data));
         for one in rewrite::host(run, infos, &mut sieve)? {
-            match held.by(run.ledger, &one.old)? {
+            // Only what is lost goes: a user who is held loses nothing by that.
+            match held.by(run.ledger, &one.old, &|_| false)? {
                 Some(hold) => report.held.push((one.old.hash, hold.hold, hold.reason.clone())),
                 None => rewritten.push(one),
             }
@@ -210,13 +240,14 @@ fn unreadable(
         let Place::Snapshot(host, sequence, hash) = *place else { continue };
         report.unreadable.push((*place, error.to_string()));
         // A disk that refuses says nothing about what it holds.
-        if !options.drop_unreadable || !matches!(error, RepoError::Damaged { .. } | RepoError::Refused { .. })
-        {
+        if !options.drop_unreadable || !rewrite::is_loss(error) {
             continue;
         }
+        let was_ours = !matches!(error, RepoError::Refused { .. });
         match Held::unread_by(run.ledger, &hash) {
-            Some(hold) => report.held.push((hash, hold.hold, hold.reason.clone())),
-            None => {
+            // What was never a snapshot holds nobody's mail.
+            Some(hold) if was_ours => report.held.push((hash, hold.hold, hold.reason.clone())),
+            _ => {
                 let received = run.repository.store.received(place)?;
                 lost.push((SnapshotName { host, sequence, hash }, received as i64));
             }

@@ -30,8 +30,14 @@ impl<'a> Held<'a> {
         Held { run, packs, searches: HashMap::new() }
     }
 
-    /// The first hold of `ledger` that keeps a snapshot.
-    pub fn by<'l>(&mut self, ledger: &'l Ledger, info: &SnapshotInfo) -> Result<Option<&'l Hold>, RepoError> {
+    /// The first hold of `ledger` that keeps a snapshot as it is; `concerns` tells whether what is taken out may be
+    /// mail of a held user.
+    pub fn by<'l>(
+        &mut self,
+        ledger: &'l Ledger,
+        info: &SnapshotInfo,
+        concerns: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<&'l Hold>, RepoError> {
         if ledger.holds.is_empty() {
             return Ok(None);
         }
@@ -44,6 +50,9 @@ impl<'a> Held<'a> {
         let reader = BlobReader::new(store, &self.packs, namer, info.domain, run.index, CACHE_BYTES);
         let searches = &mut self.searches;
         held_by(ledger, info, &mut |user: &str| {
+            if !concerns(user) {
+                return Ok(false);
+            }
             let search = searches.entry(user.to_owned()).or_insert_with(|| UserSearch::new(user));
             search.finds(&reader, info, run.interrupt)
         })
