@@ -96,7 +96,8 @@ const PURGED: &[u8] = b"/data/files/same";
 /// Packs so small that a run makes several.
 const PACK_BYTES: u64 = 16 << 10;
 
-fn options(host: &str, job: &str, source: &Path) -> backup::Options {
+/// A backup of a source as `/data`.
+pub fn options(host: &str, job: &str, source: &Path) -> backup::Options {
     backup::Options {
         host_name: host.to_owned(),
         job: job.to_owned(),
@@ -459,7 +460,8 @@ fn forget_oldest(lab: &Lab, root: &Path) -> ObjectHash {
     oldest.hash
 }
 
-fn prune(repository: &Repository, index: &RwLock<Index>, grace: Duration) -> Result<(), String> {
+/// Leaves nothing unused in packs.
+pub fn prune(repository: &Repository, index: &RwLock<Index>, grace: Duration) -> Result<(), String> {
     let options = prune::Options {
         grace,
         max_unused: prune::MaxUnused::Percent(0.0),
@@ -519,7 +521,7 @@ fn opens(repository: &Repository, key: &[u8]) -> bool {
     Repository::open(Arc::clone(&repository.store), &secret(key)).is_ok()
 }
 
-fn claim(holds: bool, what: &str) -> Result<(), String> {
+pub fn claim(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 

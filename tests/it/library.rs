@@ -39,7 +39,7 @@ pub fn lone_host(env: &TestEnv, name: &str) -> LoneHost {
     let (host, domain) = records::register_lone_host(&repository, name).unwrap();
     let keys = KeySet::Writer(Box::new(full_writer(&repository, host, domain)));
     let key_file = env.path(&format!("key-of-{name}"));
-    write_private(&key_file, &noise(host.0[0].into(), 40));
+    write_private(&key_file, &noise(u64::from_le_bytes(*host.0.first_chunk().unwrap()), 40));
     let secret = Secret::KeyFile(fs::read(&key_file).unwrap());
     repository.add_slot(&keys, &secret, name, name).unwrap();
     LoneHost { host, domain, key_file }

@@ -26,6 +26,7 @@ mod lab;
 mod layers;
 mod library;
 mod mirror;
+mod model;
 mod options;
 mod protocol;
 mod protocol_model;
