@@ -28,6 +28,7 @@ mod library;
 mod mirror;
 mod model;
 mod options;
+mod paused;
 mod protocol;
 mod protocol_model;
 mod prune;

@@ -2,119 +2,25 @@
 //! what a snapshot needs is never deleted.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use mailark::base::clock::UnixNanos;
-use mailark::base::id::{HostId, ObjectHash};
 use mailark::base::interrupt::Interrupt;
 use mailark::base::progress::Quiet;
 use mailark::format::record::Record;
 use mailark::index::Index;
 use mailark::ops::prune::{self, MaxUnused, PruneError, Report};
 use mailark::repo::{Repository, deltas, records, snapshots};
-use mailark::store::{Folder, LocalStore, PackFile, Place, Storage, StoreError, Temporary};
+use mailark::store::Folder;
 
-use crate::lab::{Contents, Lab, back_up, contents, findings, is_long, new_index, open_with};
+use crate::lab::{Contents, Lab, back_up, contents, findings, is_long, new_index};
+use crate::paused::{self, Event, Paused};
 use crate::support::copy_folder;
-
-type Event = Box<dyn FnOnce() + Send>;
-
-/// A store that lets something happen before its n-th call.
-struct Paused {
-    inner: LocalStore,
-    calls: AtomicU64,
-    events: Mutex<Vec<(u64, Event)>>,
-}
-
-impl Paused {
-    fn tick(&self) -> &LocalStore {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let due: Vec<Event> = {
-            let mut events = self.events.lock().unwrap();
-            let due = events.partition_point(|(at, _)| *at <= call);
-            let later = events.split_off(due);
-            std::mem::replace(&mut *events, later).into_iter().map(|(_, event)| event).collect()
-        };
-        due.into_iter().for_each(|event| event());
-        &self.inner
-    }
-}
-
-impl Storage for Paused {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn read(&self, place: &Place, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
-        self.tick().read(place, bytes_max)
-    }
-    fn read_range(&self, place: &Place, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
-        self.tick().read_range(place, offset, length)
-    }
-    fn list(&self, folder: Folder) -> Result<Vec<(Place, u64)>, StoreError> {
-        self.tick().list(folder)
-    }
-    fn create(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
-        self.tick().create(place, bytes)
-    }
-    fn create_pack(&self, host: &HostId) -> Result<PackFile, StoreError> {
-        self.tick().create_pack(host)
-    }
-    fn finish_pack(&self, pack: PackFile) -> Result<(ObjectHash, u64), StoreError> {
-        self.tick().finish_pack(pack)
-    }
-    fn begin_copy(&self, bytes: u64) -> Result<PackFile, StoreError> {
-        self.tick().begin_copy(bytes)
-    }
-    fn finish_copy(&self, copy: PackFile, place: &Place, received: UnixNanos) -> Result<(), StoreError> {
-        self.tick().finish_copy(copy, place, received)
-    }
-    fn barrier(&self) -> Result<(), StoreError> {
-        self.tick().barrier()
-    }
-    fn replace(&self, place: &Place, bytes: &[u8]) -> Result<(), StoreError> {
-        self.tick().replace(place, bytes)
-    }
-    fn set_aside(&self, place: &Place) -> Result<String, StoreError> {
-        self.tick().set_aside(place)
-    }
-    fn remove(&self, place: &Place) -> Result<(), StoreError> {
-        self.tick().remove(place)
-    }
-    fn available_bytes(&self) -> Option<u64> {
-        self.inner.available_bytes()
-    }
-    fn received(&self, place: &Place) -> Result<UnixNanos, StoreError> {
-        self.inner.received(place)
-    }
-    fn time(&self) -> UnixNanos {
-        // A day later than the objects: packs that no delta names are old enough to be rubbish.
-        self.inner.time() + 2 * 86_400_000_000_000
-    }
-    fn staleness(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn temporary(&self) -> Result<Vec<Temporary>, StoreError> {
-        self.tick().temporary()
-    }
-    fn remove_temporary(&self, name: &str) -> Result<(), StoreError> {
-        self.tick().remove_temporary(name)
-    }
-}
-
-fn paused(root: &Path, events: Vec<(u64, Event)>) -> Arc<Paused> {
-    Arc::new(Paused { inner: LocalStore::new(root), calls: AtomicU64::new(0), events: Mutex::new(events) })
-}
 
 /// Opens a repository; the calls that opening makes do not count.
 fn open(root: &Path, lab: &Lab, events: Vec<(u64, Event)>) -> (Repository, Arc<Paused>) {
-    let store = paused(root, Vec::new());
-    let shared: Arc<dyn Storage> = store.clone();
-    let repository = open_with(&shared, &lab.keys).unwrap();
-    store.calls.store(0, Ordering::SeqCst);
-    *store.events.lock().unwrap() = events;
-    (repository, store)
+    paused::open(root, &lab.keys, events)
 }
 
 fn prune_with(repository: &Repository, grace: Duration) -> Result<Report, PruneError> {

@@ -110,6 +110,21 @@ fn a_writer_backs_up_and_reads_its_own_listings() {
 }
 
 #[test]
+fn a_writer_finds_nothing_wrong_with_what_was_purged_and_forgotten_of_others() {
+    let hosts = Hosts::new();
+    hosts.as_host(&hosts.mx2.key_file, &hosts.backup_args()).expect(0);
+    hosts.env.mailark(["purge", "--path", "/data/config/main.cf", "--yes"]).expect(0);
+    hosts.env.mailark(["forget", "--keep-last", "1", "--hold-down", "0"]).expect(0);
+    for pruned in [false, true] {
+        if pruned {
+            hosts.env.mailark(["prune", "--now"]).expect(0);
+        }
+        let report = hosts.as_host(&hosts.mx1.key_file, &["check", "--json"]).expect(0).json();
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
+    }
+}
+
+#[test]
 fn a_writer_opens_no_mail_and_nothing_of_others() {
     let hosts = Hosts::new();
     let writer = open(&hosts.env.repository, &hosts.mx1.key_file).unwrap();

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::finding::{Finding, Kind, Subject};
 use crate::base::id::{HostId, ObjectHash};
+use crate::format::record::SnapshotName;
 use crate::repo::ledger::Ledger;
 use crate::repo::snapshots::Listed;
 use crate::store::Place;
 
-/// Looks for what was removed from `snapshots/`.
-pub(super) fn judge(listed: &Listed, ledger: &Ledger) -> Vec<Finding> {
+/// Looks for what was removed from `snapshots/`, of the hosts whose snapshots our key `opens`.
+///
+/// Records name those of all hosts; of what stands in the place of the others nothing is known here.
+pub(super) fn judge(listed: &Listed, ledger: &Ledger, opens: &dyn Fn(&HostId) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |object: String, text: String| {
         findings.push(Finding::new(Kind::Gap, Subject::History, object, text));
     };
-    for (host, taken) in numbers(listed, ledger) {
+    for (host, taken) in numbers(listed, ledger, opens) {
         let name = listed.snapshots.iter().find(|info| info.host == host);
         let name = name.map(|info| format!(" (host {})", info.snapshot.host_name)).unwrap_or_default();
         for text in gaps(taken) {
@@ -37,14 +40,22 @@ pub(super) fn judge(listed: &Listed, ledger: &Ledger) -> Vec<Finding> {
             find(format!("snapshot {}", info.hash.short()), text);
         }
     }
-    findings.extend(unfinished(listed, ledger, &there));
+    let unfinished = unfinished(listed, ledger, &there).into_iter().filter(|old| opens(&old.host));
+    findings.extend(unfinished.map(|old| {
+        let text = "it was written anew, and neither it nor the new one is there";
+        Finding::new(Kind::Gap, Subject::History, format!("snapshot {}", old.hash.short()), text)
+    }));
     findings
 }
 
 /// The numbers that are taken, or were lawfully, for each host that has written something.
 ///
 /// A number that only the name of an unusable object claims fills a gap below what is proven, and opens none.
-fn numbers(listed: &Listed, ledger: &Ledger) -> BTreeMap<HostId, BTreeSet<u64>> {
+fn numbers(
+    listed: &Listed,
+    ledger: &Ledger,
+    opens: &dyn Fn(&HostId) -> bool,
+) -> BTreeMap<HostId, BTreeSet<u64>> {
     let of_place = |place: &Place| match place {
         Place::Snapshot(host, sequence, _) => Some((*host, *sequence)),
         _ => None,
@@ -55,7 +66,7 @@ fn numbers(listed: &Listed, ledger: &Ledger) -> BTreeMap<HostId, BTreeSet<u64>> 
         .iter()
         .map(|info| (info.host, info.sequence))
         .chain(checkpoints)
-        .chain(ledger.explains().map(|name| (name.host, name.sequence)));
+        .chain(ledger.explains().filter(|name| opens(&name.host)).map(|name| (name.host, name.sequence)));
     let mut taken: BTreeMap<HostId, BTreeSet<u64>> = BTreeMap::new();
     for (host, sequence) in proven {
         taken.entry(host).or_default().insert(sequence);
@@ -85,8 +96,12 @@ pub(super) fn gaps(taken: impl IntoIterator<Item = u64>) -> Vec<String> {
     texts
 }
 
-/// A snapshot that was written anew must be there, or the one that it replaced.
-fn unfinished(listed: &Listed, ledger: &Ledger, there: &HashMap<&ObjectHash, (HostId, u64)>) -> Vec<Finding> {
+/// A snapshot that was written anew must be there, or the one that it replaced; gives those of which neither is.
+fn unfinished(
+    listed: &Listed,
+    ledger: &Ledger,
+    there: &HashMap<&ObjectHash, (HostId, u64)>,
+) -> Vec<SnapshotName> {
     let kept: HashSet<&ObjectHash> = listed
         .dropped
         .iter()
@@ -100,12 +115,8 @@ fn unfinished(listed: &Listed, ledger: &Ledger, there: &HashMap<&ObjectHash, (Ho
         step.new.is_some_and(|new| !is_known(&new.hash) && !ledger.replaced.contains_key(&new.hash))
             && !is_known(&step.old.hash)
     });
-    let tell = |step: &crate::format::record::Replacement| {
-        let text = "it was written anew, and neither it nor the new one is there";
-        Finding::new(Kind::Gap, Subject::History, format!("snapshot {}", step.old.hash.short()), text)
-    };
-    let mut lost: Vec<Finding> = lost.map(tell).collect();
-    lost.sort_by(|one, other| one.object.cmp(&other.object));
+    let mut lost: Vec<SnapshotName> = lost.map(|step| step.old).collect();
+    lost.sort_by_key(|old| old.hash);
     lost
 }
 
@@ -113,7 +124,7 @@ fn unfinished(listed: &Listed, ledger: &Ledger, there: &HashMap<&ObjectHash, (Ho
 mod tests {
     use super::*;
     use crate::base::id::DomainId;
-    use crate::format::record::{Replacement, SnapshotName};
+    use crate::format::record::Replacement;
     use crate::format::snapshot::{ScanKind, Snapshot};
     use crate::repo::RepoError;
     use crate::repo::snapshots::SnapshotInfo;
@@ -158,7 +169,10 @@ mod tests {
     }
 
     fn texts(listed: &Listed, ledger: &Ledger) -> Vec<(Kind, String)> {
-        judge(listed, ledger).into_iter().map(|found| (found.kind, found.text)).collect()
+        judge(listed, ledger, &|host| *host == HOST)
+            .into_iter()
+            .map(|found| (found.kind, found.text))
+            .collect()
     }
 
     #[test]
@@ -186,6 +200,17 @@ mod tests {
         assert!(gone.len() == 1 && gone[0].1.contains("neither"), "{gone:?}");
         ledger.forgotten.insert(hash(5), name(5));
         assert!(texts(&chain(&[1, 3, 5]), &ledger).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_said_of_hosts_whose_snapshots_our_key_does_not_open() {
+        let of_another = |sequence| SnapshotName { host: HostId([2; 16]), ..name(sequence) };
+        let mut ledger = Ledger::default();
+        ledger.forgotten.insert(hash(7), of_another(7));
+        let step = Replacement { old: of_another(8), new: Some(of_another(9)), received: 0 };
+        ledger.replaced.insert(hash(8), step);
+        let found = texts(&chain(&[]), &ledger);
+        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::finding::{Finding, Kind, Subject};
 use super::{Check, chain};
-use crate::base::id::{BlobId, DomainId, ObjectHash};
+use crate::base::id::{BlobId, DomainId, HostId, ObjectHash};
 use crate::index::{Index, PackNumber};
 use crate::repo::ledger::Ledger;
 use crate::repo::snapshots::{self, WHY_REVOKED};
@@ -148,7 +148,9 @@ impl Check<'_> {
         self.report.foreign += listed.foreign as u64;
         // Records that came since may name what is gone since.
         let newer = Ledger::read(self.repository)?;
-        for finding in chain::judge(&listed, &newer) {
+        let repository = self.repository;
+        let opens = |host: &HostId| repository.keys.snapshot_key(host).is_some();
+        for finding in chain::judge(&listed, &newer, &opens) {
             self.find(finding);
         }
         self.strangers(ledger, &listed);

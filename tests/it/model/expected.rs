@@ -6,7 +6,7 @@ use mailark::base::clock::UnixNanos;
 use mailark::base::id::ObjectHash;
 use mailark::repo::view::is_within;
 
-use super::operations::{FULL_HOSTS, HELD_USERS};
+use super::operations::{ALL_USERS, FULL_HOSTS};
 use super::sources::{Body, Entries, Node, Source};
 
 /// A snapshot that counts.
@@ -93,7 +93,7 @@ impl Model {
 
     pub fn hold(&mut self, snapshots: Vec<ObjectHash>, user: Option<usize>) {
         self.last_hold += 1;
-        self.holds.push(Hold { number: self.last_hold, snapshots, user: user.map(|user| HELD_USERS[user]) });
+        self.holds.push(Hold { number: self.last_hold, snapshots, user: user.map(|user| ALL_USERS[user]) });
     }
 
     /// What a rule keeps that says how many of each job, over the snapshots of one host or all.

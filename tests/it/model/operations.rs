@@ -20,8 +20,8 @@ pub const SEATS: usize = HOSTS + 1;
 pub const MESSAGES: u64 = 24;
 /// Users with a Maildir.
 pub const USERS: [&str; 2] = ["alice", "bob"];
-/// Users that a hold may name; the last one has an mbox.
-pub const HELD_USERS: [&str; 3] = ["alice", "bob", "carol"];
+/// All users; the last one has an mbox.
+pub const ALL_USERS: [&str; 3] = ["alice", "bob", "carol"];
 /// Folders of each Maildir.
 pub const FOLDERS: [&str; 3] = ["cur", "new", ".Sent/cur"];
 
@@ -69,6 +69,8 @@ pub enum Aim {
     Path(Pick),
     /// A message, wherever it is.
     Message(u64),
+    /// All mail of a user.
+    User(usize),
 }
 
 /// One step of a history.
@@ -80,6 +82,8 @@ pub enum Op {
     Backup { host: usize, job: usize },
     /// A backup breaks off: the store fails from that call on.
     BrokenBackup { host: usize, job: usize, spared: u64 },
+    /// While a host backs up, prunes come before calls of the store with these numbers.
+    Overtaken { host: usize, job: usize, prunes: Vec<(u64, Grace)> },
     /// The newest so many of each job stay, of one host or all.
     KeepLast { count: u32, host: Option<usize> },
     /// A rule that goes by time.
@@ -135,7 +139,15 @@ fn pick() -> Range<Pick> {
 }
 
 fn aim() -> impl Strategy<Value = Aim> {
-    prop_oneof![pick().prop_map(Aim::Path), (0..MESSAGES).prop_map(Aim::Message)]
+    prop_oneof![
+        5 => pick().prop_map(Aim::Path),
+        5 => (0..MESSAGES).prop_map(Aim::Message),
+        1 => (0..ALL_USERS.len()).prop_map(Aim::User),
+    ]
+}
+
+fn grace() -> impl Strategy<Value = Grace> {
+    prop_oneof![Just(Grace::None), Just(Grace::Moment), Just(Grace::Long)]
 }
 
 fn time() -> impl Strategy<Value = i64> {
@@ -151,11 +163,10 @@ fn administration() -> impl Strategy<Value = Op> {
         1 => (1u32..3).prop_map(|count| Op::KeepDaily { count }),
         3 => (picks(), prop::bool::weighted(0.2)).prop_map(|(picks, force)| Op::Forget { picks, force }),
         2 => picks().prop_map(|picks| Op::Hold { picks }),
-        1 => (0..HELD_USERS.len()).prop_map(|user| Op::HoldUser { user }),
+        1 => (0..ALL_USERS.len()).prop_map(|user| Op::HoldUser { user }),
         4 => pick().prop_map(|pick| Op::Release { pick }),
         4 => (aim(), prop::option::weighted(0.2, pick())).prop_map(|(aim, only)| Op::Purge { aim, only }),
-        8 => prop_oneof![Just(Grace::None), Just(Grace::Moment), Just(Grace::Long)]
-            .prop_map(|grace| Op::Prune { grace }),
+        8 => grace().prop_map(|grace| Op::Prune { grace }),
         5 => (any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(delete_at_once, reread)| Op::Mirror { delete_at_once, reread }),
         1 => any::<bool>().prop_map(|read_data| Op::Repair { read_data }),
@@ -172,6 +183,8 @@ fn mishap() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, seconds)| Op::Clock { pick, seconds }),
         3 => (0..HOSTS, 0..JOBS, 0u64..60)
             .prop_map(|(host, job, spared)| Op::BrokenBackup { host, job, spared }),
+        4 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..50, grace()), 1..4))
+            .prop_map(|(host, job, prunes)| Op::Overtaken { host, job, prunes }),
         1 => Just(Op::Disaster),
     ]
 }

@@ -131,6 +131,15 @@ pub fn contents(entries: &Entries) -> Contents {
     entries.iter().map(tell).collect()
 }
 
+/// Where a user's mail lies in snapshots.
+pub fn home(user: usize) -> Vec<u8> {
+    let path = match USERS.get(user) {
+        Some(user) => format!("/data/{user}"),
+        None => format!("/data/{MBOX}"),
+    };
+    path.into_bytes()
+}
+
 /// What each job backs up: a path of the tree, and the path that it is stored under.
 const STARTS: [&[(&str, &str)]; 2] =
     [&[("", "/data")], &[("alice", "/data/alice"), ("files", "/data/files"), (MBOX, "/data/mail/carol")]];

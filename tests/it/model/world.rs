@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -29,17 +29,16 @@ use mailark::store::fault::{Fault, FaultSwitch, FaultyStore, Plan as FaultPlan};
 use mailark::store::{LocalStore, Place, Storage};
 
 use super::expected::{Kept, Model, Target};
-use super::operations::{Aim, FULL_HOSTS, Grace, HELD_USERS, HOSTS, Op, Pick};
-use super::sources::{Source, message_id};
-use crate::lab::{claim, local, open_with, options, prune, secret, text};
+use super::operations::{ALL_USERS, Aim, FULL_HOSTS, Grace, HOSTS, Op, Pick};
+use super::sources::{Entries, Source, home, message_id};
+use crate::lab::{claim, local, new_index, open_with, options, prune, secret, text};
 use crate::library::lone_host;
+use crate::paused::{self, Event};
 use crate::support::{TestEnv, copy_folder, files_below};
 use crate::tree::set_mtime;
 
 /// Seat of the administrator, behind those of the hosts.
 pub const ADMIN: usize = HOSTS;
-/// A grace that never ends.
-const FOR_EVER: Duration = Duration::from_secs(1 << 40);
 /// Time for which a mirror keeps what is gone, when it does.
 const MIRROR_KEEPS_S: i64 = 10 * 86_400;
 
@@ -60,6 +59,16 @@ pub struct World {
     pub mirrored: Option<Model>,
     /// How often each kind of thing was done, for the figures.
     pub counts: HashMap<&'static str, u64>,
+}
+
+impl Grace {
+    fn time(self) -> Duration {
+        match self {
+            Grace::None => Duration::ZERO,
+            Grace::Moment => Duration::from_nanos(1),
+            Grace::Long => Duration::from_secs(1 << 40),
+        }
+    }
 }
 
 pub fn host_name(host: usize) -> String {
@@ -125,6 +134,7 @@ impl World {
             }
             Op::Backup { host, job } => self.back_up(*host, *job),
             Op::BrokenBackup { host, job, spared } => self.break_off(*host, *job, *spared),
+            Op::Overtaken { host, job, prunes } => self.overtake(*host, *job, prunes),
             Op::KeepLast { count, host } => self.keep_last(*count, *host),
             Op::KeepDaily { count } => self.keep_daily(*count),
             Op::Forget { picks, force } => self.forget(picks, *force),
@@ -183,7 +193,7 @@ impl World {
         host: usize,
         job: usize,
         hashes: &[ObjectHash],
-        entries: super::sources::Entries,
+        entries: Entries,
     ) -> Result<(), String> {
         let repository = self.open(ADMIN)?;
         let listed = snapshots::list(&repository).map_err(text)?;
@@ -219,10 +229,54 @@ impl World {
         let _ = backup::run(&repository, &index, &options, &Quiet::default(), &Interrupt::default());
         switch.disarm();
         // It may have got to the snapshot before it broke, and not know it.
+        let made = self.unknown()?;
+        self.add(host, job, &made, stored)
+    }
+
+    /// Snapshots that the model does not know yet, oldest first.
+    fn unknown(&self) -> Result<Vec<ObjectHash>, String> {
         let known: BTreeSet<ObjectHash> = self.model.kept.iter().map(|kept| kept.hash).collect();
-        let listed = snapshots::list(&self.open(ADMIN)?).map_err(text)?;
-        let hashes = listed.snapshots.iter().map(|info| info.hash).filter(|hash| !known.contains(hash));
-        self.add(host, job, &hashes.collect::<Vec<_>>(), stored)
+        let mut listed = snapshots::list(&self.open(ADMIN)?).map_err(text)?.snapshots;
+        listed.sort_by_key(|info| info.position);
+        Ok(listed.iter().map(|info| info.hash).filter(|hash| !known.contains(hash)).collect())
+    }
+
+    fn overtake(&mut self, host: usize, job: usize, prunes: &[(u64, Grace)]) -> Result<(), String> {
+        self.count("overtaken backups");
+        let (stored, _) = self.model.stored(host, self.sources[host].entries(job));
+        let refusals: Arc<Mutex<Vec<String>>> = Arc::default();
+        let event = |grace: Grace| -> Event {
+            let (root, key) = (self.env.repository.clone(), self.seats[ADMIN].key.clone());
+            let refusals = Arc::clone(&refusals);
+            Box::new(move || {
+                let pruned = open_with(&local(&root), &[key]).map_err(text).and_then(|repository| {
+                    let index = new_index(&repository);
+                    prune(&repository, &index, grace.time())
+                });
+                refusals.lock().unwrap().extend(pruned.err());
+            })
+        };
+        let mut events: Vec<(u64, Event)> =
+            prunes.iter().map(|(call, grace)| (*call, event(*grace))).collect();
+        events.sort_by_key(|(call, _)| *call);
+        let key = std::slice::from_ref(&self.seats[host].key);
+        let (repository, _) = paused::open(&self.env.repository, key, events);
+        let index = self.index(host, &repository)?;
+        let options = self.options(host, job);
+        let report = backup::run(&repository, &index, &options, &Quiet::default(), &Interrupt::default());
+        let hash = report.map_err(text)?.snapshot.ok_or("no snapshot")?;
+        let mut made = self.unknown()?;
+        claim(made.last() == Some(&hash), "its snapshot is not the newest")?;
+        if made.len() > 1 {
+            // It had to begin again. What the first snapshot lacks keeps other prunes from deleting, and goes itself.
+            self.count("backups begun again");
+            self.prune(Grace::None)?;
+            made = self.unknown()?;
+        } else {
+            let refusals = std::mem::take(&mut *refusals.lock().unwrap());
+            claim(refusals.is_empty(), &format!("a prune beside it said {refusals:?}"))?;
+        }
+        self.add(host, job, &made, stored)
     }
 
     /// Lists all, judges as `judge` says, and writes what came of it; gives what stayed, or why nothing was done.
@@ -335,7 +389,7 @@ impl World {
 
     fn hold_user(&mut self, user: usize) -> Result<(), String> {
         self.count("holds");
-        let users = vec![HELD_USERS[user].to_owned()];
+        let users = vec![ALL_USERS[user].to_owned()];
         let number = hold::add(&self.open(ADMIN)?, Vec::new(), users, "test".to_owned());
         self.model.hold(Vec::new(), Some(user));
         claim(number.map_err(text)? == self.model.last_hold, "the hold has another number")
@@ -361,6 +415,7 @@ impl World {
                 (Target::Path(path.to_vec()), purge::Target::Path(path.to_vec()))
             }
             Aim::Message(number) => (Target::Message(*number), purge::Target::MessageId(message_id(*number))),
+            Aim::User(user) => (Target::Path(home(*user)), purge::Target::User(ALL_USERS[*user].to_owned())),
         };
         let expected = self.model.purge(&target, only);
         let may = self.model.may_purge(&expected);
@@ -390,12 +445,7 @@ impl World {
         self.count("prunes");
         let repository = self.open(ADMIN)?;
         let index = self.index(ADMIN, &repository)?;
-        let time = match grace {
-            Grace::None => Duration::ZERO,
-            Grace::Moment => Duration::from_nanos(1),
-            Grace::Long => FOR_EVER,
-        };
-        prune(&repository, &index, time)?;
+        prune(&repository, &index, grace.time())?;
         if grace != Grace::None {
             return Ok(());
         }
