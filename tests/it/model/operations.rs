@@ -90,6 +90,8 @@ pub enum Op {
     KeepDaily { count: u32 },
     /// Snapshots are let go by their ids.
     Forget { picks: Vec<Pick>, force: bool },
+    /// All snapshots of a host are let go.
+    ForgetHost { host: usize },
     /// A hold on snapshots.
     Hold { picks: Vec<Pick> },
     /// A hold on a user's mail.
@@ -162,6 +164,7 @@ fn administration() -> impl Strategy<Value = Op> {
         3 => (1u32..5, prop::option::of(0..HOSTS)).prop_map(|(count, host)| Op::KeepLast { count, host }),
         1 => (1u32..3).prop_map(|count| Op::KeepDaily { count }),
         3 => (picks(), prop::bool::weighted(0.2)).prop_map(|(picks, force)| Op::Forget { picks, force }),
+        2 => (0..HOSTS).prop_map(|host| Op::ForgetHost { host }),
         2 => picks().prop_map(|picks| Op::Hold { picks }),
         1 => (0..ALL_USERS.len()).prop_map(|user| Op::HoldUser { user }),
         4 => pick().prop_map(|pick| Op::Release { pick }),
@@ -183,7 +186,7 @@ fn mishap() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, seconds)| Op::Clock { pick, seconds }),
         3 => (0..HOSTS, 0..JOBS, 0u64..60)
             .prop_map(|(host, job, spared)| Op::BrokenBackup { host, job, spared }),
-        4 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..50, grace()), 1..4))
+        8 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..50, grace()), 1..4))
             .prop_map(|(host, job, prunes)| Op::Overtaken { host, job, prunes }),
         1 => Just(Op::Disaster),
     ]

@@ -122,7 +122,11 @@ impl World {
     }
 
     pub fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
+        self.count_many(what, 1);
+    }
+
+    fn count_many(&mut self, what: &'static str, many: u64) {
+        *self.counts.entry(what).or_default() += many;
     }
 
     /// Does one step.
@@ -138,6 +142,7 @@ impl World {
             Op::KeepLast { count, host } => self.keep_last(*count, *host),
             Op::KeepDaily { count } => self.keep_daily(*count),
             Op::Forget { picks, force } => self.forget(picks, *force),
+            Op::ForgetHost { host } => self.forget_host(*host),
             Op::Hold { picks } => self.hold(picks),
             Op::HoldUser { user } => self.hold_user(*user),
             Op::Release { pick } => self.release(*pick),
@@ -183,6 +188,7 @@ impl World {
         claim(report.parent == parent, &format!("its parent is {:?} instead of {parent:?}", report.parent))?;
         let purged = format!("{} purged files and messages left out, not {left_out}", report.purged);
         claim(report.purged == left_out, &purged)?;
+        self.count_many("left out of backups", left_out);
         let hash = report.snapshot.ok_or("no snapshot")?;
         self.add(host, job, &[hash], stored)
     }
@@ -355,8 +361,16 @@ impl World {
     }
 
     fn forget(&mut self, picks: &[Pick], force: bool) -> Result<(), String> {
+        self.forget_named(self.picked(picks), force)
+    }
+
+    fn forget_host(&mut self, host: usize) -> Result<(), String> {
+        let of_host = self.model.kept.iter().filter(|kept| kept.host == host);
+        self.forget_named(of_host.map(|kept| kept.hash).collect(), true)
+    }
+
+    fn forget_named(&mut self, named: BTreeSet<ObjectHash>, force: bool) -> Result<(), String> {
         self.count("forgets by id");
-        let named = self.picked(picks);
         let may = self.model.may_go(&named, force);
         let stayed = self.judged(&|listed, times, ledger, holds_mail_of| {
             let infos: Vec<&SnapshotInfo> = listed.iter().filter(|info| named.contains(&info.hash)).collect();
@@ -368,7 +382,10 @@ impl World {
                 self.model.kept.retain(|kept| !named.contains(&kept.hash));
                 Ok(())
             }
-            Err(ForgetError::Held { .. } | ForgetError::LastGood { .. }) if !may => Ok(()),
+            Err(ForgetError::Held { .. } | ForgetError::LastGood { .. }) if !may => {
+                self.count("refused forgets");
+                Ok(())
+            }
             Err(error) => Err(text(error)),
         }
     }
@@ -433,9 +450,13 @@ impl World {
             Ok(_) if !may => Err(format!("it purged {target:?} out of what is held")),
             Ok(report) => {
                 claim(report.problems.is_empty(), &format!("problems: {:?}", report.problems))?;
+                self.count_many("snapshots purged", report.made.len() as u64);
                 self.model.purged(expected, &report.made).map_err(|why| format!("{target:?}: {why}"))
             }
-            Err(PurgeError::Held { .. }) if !may => Ok(()),
+            Err(PurgeError::Held { .. }) if !may => {
+                self.count("refused purges");
+                Ok(())
+            }
             Err(error) => Err(text(error)),
         }
     }
