@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::clock;
+
+/// How long a wait goes on without looking whether somebody wants to stop.
+const NAP: Duration = Duration::from_millis(100);
 
 /// The user asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,5 +37,15 @@ impl Interrupt {
     /// Fails once somebody asked to stop.
     pub fn check(&self) -> Result<(), Interrupted> {
         if self.is_raised() { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// Waits that long, or fails soon after somebody asked to stop.
+    pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
+        let begun = clock::stopwatch();
+        while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            self.check()?;
+            std::thread::sleep(NAP.min(left));
+        }
+        Ok(())
     }
 }

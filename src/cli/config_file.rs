@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -26,6 +28,8 @@ pub struct ConfigFile {
     pub repository: Option<OsString>,
     /// From where the key is to be had.
     pub key: Option<KeySource>,
+    /// How late hosts may see what another one stored there.
+    pub staleness: Option<Duration>,
     /// This host's name.
     pub host: Option<String>,
     /// What is kept of jobs that do not say it themselves.
@@ -61,6 +65,7 @@ pub struct Job {
 #[serde(deny_unknown_fields)]
 struct Written {
     repository: Option<String>,
+    staleness: Option<String>,
     key_file: Option<PathBuf>,
     password_command: Option<String>,
     host: Option<String>,
@@ -117,9 +122,35 @@ impl ConfigFile {
         if retention.as_ref().is_some_and(|retention| !retention.keeps_something()) {
             return Err(wrong("[retention] keeps nothing".to_owned()));
         }
-        let repository = written.repository.map(OsString::from);
-        Ok(ConfigFile { path: path.to_owned(), repository, key, host: written.host, retention, jobs })
+        let staleness = written.staleness.as_deref().map(waiting_time).transpose();
+        Ok(ConfigFile {
+            path: path.to_owned(),
+            repository: written.repository.map(OsString::from),
+            staleness: staleness.map_err(|text| wrong(format!("staleness: {text}")))?,
+            key,
+            host: written.host,
+            retention,
+            jobs,
+        })
     }
+}
+
+/// A time to wait, as people write it: `0`, `65s`, `90m`, `12h`, `2d`.
+pub fn waiting_time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time like 90m, 12h or 2d");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let number = u64::from_str(&text[..text.len() - unit.len_utf8()]).map_err(|_| wrong())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// Checks a job's name: letters, digits, `.`, `_`, `-`, first a letter or digit; it names a lock file.
@@ -167,6 +198,7 @@ mod tests {
             ("repository = \"x\"\nrepositry = \"y\"\n", ":2: unknown field `repositry`"),
             ("\n\n[jobs.mail]\npaths = [\"/a\"]\nexcludes = []\n", ":5: unknown field `excludes`"),
             ("host = 5\n", ":1: invalid type"),
+            ("staleness = \"1\"\n", "staleness: '1' is no time"),
             ("host = \"a\nb\"\n", "mailark.toml:"),
             ("key_file = \"a\"\npassword_command = \"b\"\n", "both set"),
             ("[jobs.mail]\npaths = []\n", "job 'mail' has no paths"),
@@ -184,6 +216,18 @@ mod tests {
             assert!(failure.message.contains(expected), "{text:?} gave {}", failure.message);
             assert!(!failure.message.contains('\n'), "{:?}", failure.message);
         }
+    }
+
+    #[test]
+    fn times_to_wait_are_understood() {
+        for (text, seconds) in [("0", 0), ("90m", 5_400), ("12h", 43_200), ("2d", 172_800), ("5s", 5)] {
+            assert_eq!(waiting_time(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "h", "12", "-1h", "1y", "99999999999999999999d", "1ä"] {
+            assert!(waiting_time(text).is_err(), "{text}");
+        }
+        let file = parse("staleness = \"65s\"\n").unwrap();
+        assert_eq!(file.staleness, Some(Duration::from_secs(65)));
     }
 
     #[test]

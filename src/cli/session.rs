@@ -20,7 +20,7 @@ use crate::repo::packs::PackMap;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::{self, Filter, Listed, SnapshotInfo};
 use crate::repo::{RepoError, Repository, deltas};
-use crate::store::{Folder, LocalStore, Place, Storage};
+use crate::store::{Folder, Place, Storage};
 
 /// Plaintext of segments that a reading command keeps in memory.
 const READ_CACHE_BYTES: usize = 64 << 20;
@@ -47,7 +47,7 @@ impl Session {
     /// Opens the repository that the settings name.
     pub fn open(context: &Context<'_>) -> Result<Session, Failure> {
         let settings = &context.settings;
-        let store: Arc<dyn Storage> = Arc::new(LocalStore::new(&settings.repository.value));
+        let store: Arc<dyn Storage> = Arc::new(settings.store());
         let place = &settings.repository.value;
         let there =
             place.join("config").try_exists().and_then(|there| Ok(there || place.join("keys").try_exists()?));

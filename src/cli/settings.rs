@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -11,6 +12,7 @@ use super::args::Globals;
 use super::config_file::{ConfigFile, Job};
 use super::failure::{Failure, Kind};
 use super::retention::Retention;
+use crate::store::LocalStore;
 
 /// Where a setting came from, as a person would name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub enum KeySource {
 pub struct Settings {
     /// The repository's folder.
     pub repository: Setting<PathBuf>,
+    /// How late hosts may see what another one stored there, where somebody says so.
+    pub staleness: Option<Duration>,
     /// From where the key is to be had.
     pub key: Setting<KeySource>,
     /// Where `init` puts a key file when no key was named, and where one is looked for.
@@ -157,6 +161,7 @@ impl Settings {
         };
         Ok(Settings {
             repository: repository(globals, around, file.as_ref(), &data_dir)?,
+            staleness: file.as_ref().and_then(|file| file.staleness),
             key: key(globals, around, file.as_ref(), &default_key_file)?,
             default_key_file,
             cache_dir,
@@ -169,6 +174,11 @@ impl Settings {
             retention: file.as_ref().and_then(|file| file.retention.clone()),
             jobs: file.map(|file| file.jobs).unwrap_or_default(),
         })
+    }
+
+    /// The place that holds the repository.
+    pub fn store(&self) -> LocalStore {
+        LocalStore::new(&self.repository.value).with_staleness(self.staleness)
     }
 
     /// A job of `mailark.toml` with something to back up; a name that is not there fails and lists those that are.

@@ -27,6 +27,8 @@ pub struct LocalStore {
     pub(super) root: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
     spare: Spare,
+    /// What the administrator says of it, who may know better than the file system's type.
+    staleness: Option<Duration>,
     /// Folders that received a pack since the last barrier.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     /// Why a barrier failed: a later one that goes well proves nothing about what the first one covered.
@@ -42,8 +44,13 @@ impl LocalStore {
     /// The same, with all changes made by `disk`.
     pub fn with_disk(root: &Path, disk: Arc<dyn Disk>) -> LocalStore {
         let spare = Spare::new(root, Arc::clone(&disk));
-        let (unsynced, broken) = Default::default();
-        LocalStore { root: root.to_owned(), disk, spare, unsynced, broken }
+        let (staleness, unsynced, broken) = Default::default();
+        LocalStore { root: root.to_owned(), disk, spare, staleness, unsynced, broken }
+    }
+
+    /// The same store, whose lists every host sees that late; `None` to go by the type of the file system.
+    pub fn with_staleness(self, staleness: Option<Duration>) -> LocalStore {
+        LocalStore { staleness, ..self }
     }
 
     /// Makes the folders of a new store; `root` must be absent or empty.
@@ -371,9 +378,10 @@ impl Storage for LocalStore {
     }
 
     fn staleness(&self) -> Duration {
-        let shared =
-            rustix::fs::statfs(&self.root).is_ok_and(|found| SHARES.contains(&(found.f_type as u32)));
-        if shared { SHARE_STALENESS } else { Duration::ZERO }
+        self.staleness.unwrap_or_else(|| {
+            let kind = rustix::fs::statfs(&self.root).map(|found| found.f_type as u32);
+            if kind.is_ok_and(|kind| SHARES.contains(&kind)) { SHARE_STALENESS } else { Duration::ZERO }
+        })
     }
 
     fn temporary(&self) -> Result<Vec<Temporary>, StoreError> {

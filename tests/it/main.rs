@@ -41,4 +41,5 @@ mod round_trip;
 mod spare;
 mod store_faults;
 mod support;
+mod thrash;
 mod tree;

@@ -10,9 +10,10 @@ use mailark::base::interrupt::Interrupt;
 use mailark::base::progress::Quiet;
 use mailark::format::record::Record;
 use mailark::index::Index;
+use mailark::ops::mirror;
 use mailark::ops::prune::{self, MaxUnused, PruneError, Report};
 use mailark::repo::{Repository, deltas, records, snapshots};
-use mailark::store::Folder;
+use mailark::store::{Folder, LocalStore, Place, Storage};
 
 use crate::lab::{Contents, Lab, back_up, contents, findings, is_long, new_index};
 use crate::paused::{self, Event, Paused};
@@ -289,4 +290,54 @@ fn a_reader_goes_on_while_a_prune_packs_everything_anew() {
     // This index still knows the old packs alone.
     let read = contents(&repository, &index, &newest).unwrap();
     assert!(read == expected);
+}
+
+/// Forgets the older snapshot of the template, and takes it away as a prune does.
+fn forget_the_older(root: &Path, lab: &Lab) {
+    let (repository, _) = open(root, lab, Vec::new());
+    let older = snapshots::list(&repository).unwrap().snapshots[0].name();
+    let place = Place::Snapshot(older.host, older.sequence, older.hash);
+    records::write(&repository, &Record::Forget { snapshots: vec![older], rule: "test".to_owned() }).unwrap();
+    repository.store.remove(&place).unwrap();
+}
+
+/// Mirrors at once what is there, and removes at once what went.
+fn mirror_to(target: &Path, repository: &Repository) {
+    let store = LocalStore::new(target);
+    store.make_folders().unwrap();
+    let options = mirror::Options { delete_after_s: 0, reread: false, dry_run: false, workers: 1 };
+    let target: Arc<dyn Storage> = Arc::new(store);
+    let source = mirror::Source::with_key(repository);
+    mirror::run(&source, &target, &options, &Quiet::default(), &Interrupt::default()).unwrap();
+}
+
+#[test]
+fn a_mirror_explains_what_went_while_it_was_made() {
+    let lab = Arc::new(Lab::new());
+    let (older, target) = (lab.env.path("older mirror"), lab.env.path("mirror"));
+    for filled in [false, true] {
+        let prepare = |root: &Path| {
+            if filled {
+                mirror_to(&older, &open(root, &lab, Vec::new()).0);
+            } else {
+                std::fs::create_dir(&older).unwrap();
+            }
+        };
+        let verb = |repository: &Repository| {
+            let _ = std::fs::remove_dir_all(&target);
+            copy_folder(&older, &target);
+            mirror_to(&target, repository);
+        };
+        let event = |root: &Path| -> Event {
+            let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+            Box::new(move || forget_the_older(&root, &lab))
+        };
+        let afterwards = |_: &Path, call: u64| {
+            let (mirrored, _) = open(&target, &lab, Vec::new());
+            let found = findings(&mirrored, &new_index(&mirrored)).unwrap();
+            assert!(found.is_empty(), "filled: {filled}, call {call}: {found:?}");
+        };
+        assert!(at_every_call(&lab, &prepare, &verb, &event, &afterwards) > 10);
+        std::fs::remove_dir_all(&older).unwrap();
+    }
 }

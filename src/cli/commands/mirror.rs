@@ -68,7 +68,7 @@ pub fn run(args: &MirrorArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         return verify(args, context);
     }
     if args.no_key {
-        let store: Arc<dyn Storage> = Arc::new(LocalStore::new(&context.settings.repository.value));
+        let store: Arc<dyn Storage> = Arc::new(context.settings.store());
         let source = Source::without_key(store)?;
         return Ok(exit(&copy(args, context, &source)?));
     }
@@ -95,7 +95,7 @@ fn copy(args: &MirrorArgs, context: &Context<'_>, source: &Source<'_>) -> Result
     let store = mirror::open(source, own, &args.dir, args.init)?;
     let mut lock = None;
     if !args.dry_run {
-        mirror::prepare(source, &LocalStore::new(own), &store)?;
+        mirror::prepare(source, &context.settings.store(), &store)?;
         lock = Some(lock_mirror(args, &store)?);
         // A read-only home must not keep anybody from mirroring.
         drop(mirrors::remember(&context.settings.state_dir, source.id(), &args.dir));

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::commands::Context;
+use crate::cli::config_file::waiting_time;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{complain, count, duration, size};
 use crate::cli::progress::Meter;
@@ -26,7 +27,7 @@ pub struct PruneArgs {
     #[arg(long, conflicts_with = "grace")]
     pub now: bool,
     /// Delete what was condemned this long ago: 90m, 12h, 2d
-    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = grace)]
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = waiting_time)]
     pub grace: Duration,
     /// Let this much unused space stay in packs: 5%, 200M, unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%", value_parser = max_unused)]
@@ -34,23 +35,6 @@ pub struct PruneArgs {
     /// Give up what interrupted backups have stored; their next runs begin from nothing
     #[arg(long)]
     pub drop_checkpoints: bool,
-}
-
-fn grace(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time like 90m, 12h or 2d");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let number = u64::from_str(&text[..text.len() - unit.len_utf8()]).map_err(|_| wrong())?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 fn max_unused(text: &str) -> Result<MaxUnused, String> {
@@ -219,13 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_limits_are_understood() {
-        for (text, seconds) in [("0", 0), ("90m", 5_400), ("12h", 43_200), ("2d", 172_800), ("5s", 5)] {
-            assert_eq!(grace(text), Ok(Duration::from_secs(seconds)));
-        }
-        for text in ["", "h", "12", "-1h", "1y", "99999999999999999999d", "1ä"] {
-            assert!(grace(text).is_err(), "{text}");
-        }
+    fn limits_are_understood() {
         assert_eq!(max_unused("5%"), Ok(MaxUnused::Percent(5.0)));
         assert_eq!(max_unused("200M"), Ok(MaxUnused::Bytes(200 << 20)));
         assert_eq!(max_unused("0"), Ok(MaxUnused::Bytes(0)));

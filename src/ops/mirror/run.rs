@@ -56,7 +56,7 @@ pub fn run(
         // The config comes late: what a first run leaves that was killed is not taken for a whole repository.
         run.copy(&[(Place::Config, 0)])?;
     }
-    run.copy(&snapshots)?;
+    run.copy_snapshots(&snapshots)?;
     run.settle(&latest)?;
     run.report.duration = stopwatch.elapsed();
     Ok(run.report)
@@ -90,6 +90,28 @@ impl Run<'_> {
     /// Copies all but config and snapshots until the repository held still for a round. Gives the snapshots whose
     /// needs were copied, and what the repository held last.
     fn rounds(&mut self) -> Result<(Vec<Sized>, Listing), MirrorError> {
+        let wanted = self.await_needs()?;
+        let (mut snapshots, latest) = self.until_still()?;
+        snapshots.retain(|(place, _)| wanted.contains(place));
+        Ok((snapshots, latest))
+    }
+
+    /// Gives the snapshots that are there, once every list surely shows what they need.
+    ///
+    /// On a share the lists of two folders may be of different age: a snapshot shows, and its packs not yet, for a
+    /// while in which nothing seems to move.
+    fn await_needs(&self) -> Result<HashSet<Place>, MirrorError> {
+        let store = self.source.store.as_ref();
+        let wanted: HashSet<Place> =
+            store.list(Folder::Snapshots)?.into_iter().map(|(place, _)| place).collect();
+        let is_new = wanted.iter().any(|place| !self.there.contains_key(place));
+        if is_new && !self.options.dry_run {
+            self.interrupt.sleep(store.staleness()).map_err(RepoError::from)?;
+        }
+        Ok(wanted)
+    }
+
+    fn until_still(&mut self) -> Result<(Vec<Sized>, Listing), MirrorError> {
         let store = self.source.store.as_ref();
         let mut current = Listing::read(store)?;
         let mut shrank_before = false;
@@ -115,6 +137,25 @@ impl Run<'_> {
             }
             (current, shrank_before) = (latest, shrank);
         }
+    }
+
+    /// Copies snapshots in their order. Where one went meanwhile, the record that says why comes before those after
+    /// it, or the mirror would show a gap.
+    fn copy_snapshots(&mut self, snapshots: &[Sized]) -> Result<(), MirrorError> {
+        for snapshot in snapshots {
+            self.copy(&[*snapshot])?;
+            if !self.there.contains_key(&snapshot.0) && !self.options.dry_run {
+                self.copy_records()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the records that are there by now.
+    fn copy_records(&mut self) -> Result<(), MirrorError> {
+        let store = self.source.store.as_ref();
+        self.interrupt.sleep(store.staleness()).map_err(RepoError::from)?;
+        self.copy(&store.list(Folder::Records)?)
     }
 
     /// Sees to it that the mirror has these objects; durable on return.
@@ -221,6 +262,10 @@ impl Run<'_> {
                 (Verdict::Lost, _) => self.report.lost.push(place),
             }
             states.insert(place, state);
+        }
+        if !leaving.is_empty() && !self.options.dry_run {
+            // The reasons first: the newest of them were judged by, and not copied yet.
+            self.copy(&self.source.store.list(Folder::Records)?)?;
         }
         let ripe = leaving.len();
         gone::spare_named_packs(self.target.as_ref(), &self.there, &mut leaving);

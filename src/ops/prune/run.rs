@@ -22,8 +22,6 @@ use crate::store::Place;
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
 /// or after this, when somebody says `--now`.
 const ORPHAN_AGE_NOW: Duration = Duration::from_secs(600);
-/// How long a wait goes on without looking whether somebody wants to stop.
-const NAP: Duration = Duration::from_millis(100);
 
 /// Prunes as `options` say.
 pub fn run(
@@ -268,11 +266,6 @@ impl Prune<'_> {
     }
 
     fn sleep(&self, time: Duration) -> Result<(), PruneError> {
-        let begun = clock::stopwatch();
-        while begun.elapsed() < time {
-            self.judge.interrupt.check().map_err(RepoError::from)?;
-            std::thread::sleep(NAP.min(time));
-        }
-        Ok(())
+        Ok(self.judge.interrupt.sleep(time).map_err(RepoError::from)?)
     }
 }

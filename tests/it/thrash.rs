@@ -1,0 +1,498 @@
+//! Real processes: four hosts back up, one forgets and prunes, one mirrors, all at once and again and again, while a
+//! killer takes one after the other away. On a local disk, and on a share that is mounted twice.
+//!
+//! Afterwards: `check` finds nothing; every snapshot that is there holds what its source held; every snapshot that was
+//! reported as made, and not forgotten since, is there; the mirror proves itself without a key, and restores.
+
+mod share;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mailark::base::id::ObjectHash;
+use mailark::repo::ledger::Ledger;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lab::{is_long, seed};
+use crate::library::{lone_host, open};
+use crate::support::{Output, TestEnv, dice, is_root, noise, skipped, write_private};
+use crate::tree::{
+    Ignore, Node, TreeFixture, assert_described, describe, mail, mail_with_attachment, message_name,
+};
+
+/// Messages that exist; every host has some of them, so that hosts of one domain lean on each other's packs.
+const POOL: u64 = 40;
+const USERS: u64 = 3;
+const WRITERS: [&str; 4] = ["full1", "full2", "mx1", "mx2"];
+/// One run in so many is tagged, and its snapshot never forgotten.
+const KEEP_EVERY: u64 = 12;
+
+/// How long it goes on, and how often somebody is killed.
+struct Form {
+    time: Duration,
+    kill_every: Duration,
+}
+
+impl Form {
+    fn new(long: Duration) -> Form {
+        match is_long() {
+            true => Form { time: long, kill_every: Duration::from_secs(1) },
+            false => Form { time: Duration::from_secs(20), kill_every: Duration::from_millis(200) },
+        }
+    }
+}
+
+/// Somebody who runs one program after the other, with home and cache of its own.
+struct Actor {
+    name: &'static str,
+    /// The repository as it is seen from there.
+    repository: PathBuf,
+    key_file: PathBuf,
+    running: Mutex<Option<Child>>,
+    /// How runs ended: what was run, the code, and the lines of standard error without their numbers.
+    ends: Mutex<BTreeMap<(String, i32, String), u64>>,
+}
+
+/// All of a thrashing.
+struct Stage {
+    env: TestEnv,
+    seed: u64,
+    actors: Vec<Actor>,
+    writers: Vec<Writer>,
+    mirror: PathBuf,
+    settings: Option<PathBuf>,
+    /// The repository as its own server sees it.
+    place: PathBuf,
+    /// Gone last.
+    _disk: TempDir,
+}
+
+/// What a host's runs saw and said.
+struct Writer {
+    tree: TreeFixture,
+    /// By run.
+    seen: Mutex<Vec<BTreeMap<Vec<u8>, Node>>>,
+    /// Snapshots that were reported, with their runs.
+    reported: Mutex<Vec<(String, u64)>>,
+}
+
+fn ignore() -> Ignore {
+    Ignore { owners: !is_root(), ..Ignore::default() }
+}
+
+/// A folder on a disk, where tests otherwise work in memory.
+fn on_disk() -> TempDir {
+    tempfile::Builder::new().prefix("mailark-it-").tempdir_in(std::env::temp_dir()).unwrap()
+}
+
+/// A complaint without what differs from run to run.
+fn sort_of(stderr: &str) -> String {
+    let plain = |line: &str| {
+        let words = line.split_whitespace().map(|word| match word.chars().any(|c| c.is_ascii_digit()) {
+            true => "#",
+            false => word,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines: Vec<String> = stderr.lines().map(plain).collect();
+    lines.dedup();
+    lines.join(" | ")
+}
+
+impl Actor {
+    /// Runs a program to its end, or until it is killed.
+    fn run(&self, stage: &Stage, args: &[&str]) -> Output {
+        let (out, err) =
+            (stage.env.path(&format!("{}.out", self.name)), stage.env.path(&format!("{}.err", self.name)));
+        let mut command = stage.command(self, args);
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        *self.running.lock().unwrap() = Some(command.spawn().unwrap());
+        let status = loop {
+            let mut running = self.running.lock().unwrap();
+            if let Some(status) = running.as_mut().unwrap().try_wait().unwrap() {
+                *running = None;
+                break status;
+            }
+            drop(running);
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
+        let output = Output { code, stdout: read(&out), stderr: read(&err) };
+        let end =
+            (args[0].to_owned(), code, if code == 137 { String::new() } else { sort_of(&output.stderr) });
+        *self.ends.lock().unwrap().entry(end).or_default() += 1;
+        if !is_allowed(args[0], &output) {
+            // DEBUG
+            let _ = std::process::Command::new("cp")
+                .arg("-a")
+                .arg(&stage.mirror)
+                .arg("/tmp/thr/ev-mirror")
+                .status();
+            let _ =
+                std::process::Command::new("cp").arg("-a").arg(&stage.place).arg("/tmp/thr/ev-repo").status();
+            let _ = std::process::Command::new("cp")
+                .arg("-a")
+                .arg(&stage.env.key_file)
+                .arg("/tmp/thr/ev-key")
+                .status();
+        }
+        assert!(is_allowed(args[0], &output), "{} {args:?}: {}", self.name, output.both());
+        output
+    }
+
+    /// Kills what runs, if anything does.
+    fn kill(&self) -> bool {
+        self.running.lock().unwrap().as_mut().is_some_and(|child| child.kill().is_ok())
+    }
+}
+
+/// May a run end like this beside others and under fire?
+fn is_allowed(verb: &str, output: &Output) -> bool {
+    let says = |text: &str| output.stderr.contains(text);
+    if says("panicked") || says("LOST") || says("damaged") {
+        return false;
+    }
+    match (verb, output.code) {
+        (_, 0 | 137) => true,
+        ("backup", 3) => says("counted on blobs that a prune deleted"),
+        ("prune", 11) => says("another prune began"),
+        ("mirror", 3) => says("kept changing"),
+        ("mirror", 1) => says("is a mirror of this repository already"),
+        // What it found is looked at.
+        ("-r", 1) => output.stdout.contains("findings"),
+        _ => false,
+    }
+}
+
+impl Stage {
+    /// Makes a repository at `place`, which `views` show to the actors, in turns.
+    fn new(seed: u64, disk: TempDir, place: PathBuf, views: &[PathBuf], staleness: Option<&str>) -> Stage {
+        let mut env = TestEnv::new();
+        env.repository.clone_from(&place);
+        env.mailark(["init", "--no-recovery-code"]).expect(0);
+        let settings = staleness.map(|time| {
+            let path = env.path("mailark.toml");
+            write_private(&path, format!("staleness = \"{time}\"\n").as_bytes());
+            path
+        });
+        let keys = WRITERS.map(|name| match name.starts_with("mx") {
+            true => lone_host(&env, name).key_file,
+            false => env.key_file.clone(),
+        });
+        let actor = |name, key_file: &PathBuf, at: usize| Actor {
+            name,
+            repository: views[at % views.len()].clone(),
+            key_file: key_file.clone(),
+            running: Mutex::default(),
+            ends: Mutex::default(),
+        };
+        let mut actors: Vec<Actor> =
+            WRITERS.iter().zip(&keys).enumerate().map(|(at, (name, key))| actor(name, key, at)).collect();
+        actors.extend([actor("pruner", &env.key_file, 0), actor("mirrorer", &env.key_file, 1)]);
+        let writers = WRITERS.map(|name| {
+            let tree = TreeFixture::new(env.path(&format!("vmail-of-{name}")));
+            Writer { tree, seen: Mutex::default(), reported: Mutex::default() }
+        });
+        let mirror = disk.path().join("mirror");
+        Stage { seed, actors, writers: writers.into(), mirror, settings, place, env, _disk: disk }
+    }
+
+    fn actor(&self, name: &str) -> &Actor {
+        self.actors.iter().find(|actor| actor.name == name).unwrap()
+    }
+
+    fn command(&self, actor: &Actor, args: &[&str]) -> Command {
+        let mut command = self.env.command(args);
+        for (variable, name) in [
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_STATE_HOME", "state"),
+            ("XDG_DATA_HOME", "data"),
+        ] {
+            command.env(variable, self.env.path(&format!("home-of-{}/{name}", actor.name)));
+        }
+        command.env("MAILARK_REPO", &actor.repository).env("MAILARK_KEY_FILE", &actor.key_file);
+        if let Some(settings) = &self.settings {
+            command.env("MAILARK_CONFIG", settings);
+        }
+        command
+    }
+
+    /// A number below `end` for the n-th doing of somebody.
+    fn dice(&self, who: &str, round: u64, which: u64, end: u64) -> u64 {
+        let who = who.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(131).wrapping_add(byte.into()));
+        dice(self.seed ^ who.rotate_left(17) ^ (round << 20) ^ (which << 50), end)
+    }
+
+    /// Lets mail come and go, and other files change.
+    fn change(&self, at: usize, round: u64) {
+        let (name, tree) = (WRITERS[at], &self.writers[at].tree);
+        let changes = if round == 0 { POOL } else { 8 };
+        for change in 0..changes {
+            let (user, number) =
+                (self.dice(name, round, change, USERS), self.dice(name, round, 100 + change, POOL));
+            let path = format!("user{user}/cur/{}", message_name(number, "S"));
+            if tree.path(&path).exists() && change % 3 != 0 {
+                fs::remove_file(tree.path(&path)).unwrap();
+            } else {
+                let big = number % 4 == 0;
+                tree.file(&path, if big { mail_with_attachment(number, 30_000) } else { mail(number) });
+            }
+        }
+        let which = self.dice(name, round, 200, 6);
+        tree.file(format!("files/{which}"), noise(self.dice(name, round, 201, 1 << 40), 60_000));
+        tree.file("log", format!("round {round} of {name}\n").repeat(round as usize % 50 + 1));
+    }
+
+    /// Changes the tree, remembers what it holds, and backs it up.
+    fn back_up(&self, at: usize, round: u64) -> Output {
+        self.change(at, round);
+        let writer = &self.writers[at];
+        writer.seen.lock().unwrap().push(describe(&writer.tree.root));
+        let tag = format!("run-{round}");
+        let source = writer.tree.root.to_str().unwrap();
+        let mut args = vec!["backup", "--json", "--job", "data", "--as", "/data", "--tag", &tag];
+        args.extend(["--host", WRITERS[at]]);
+        if round % KEEP_EVERY == 0 {
+            args.extend(["--tag", "keep"]);
+        }
+        args.push(source);
+        let output = self.actors[at].run(self, &args);
+        if output.code == 0 {
+            let id = output.json()["snapshot"].as_str().unwrap().to_owned();
+            writer.reported.lock().unwrap().push((id, round));
+        }
+        output
+    }
+
+    fn forget(&self) -> Output {
+        let args = ["forget", "--json", "--keep-last", "3", "--keep-tag", "keep", "--hold-down", "0"];
+        self.actor("pruner").run(self, &args)
+    }
+
+    fn prune(&self, round: u64) -> Output {
+        let ways: [&[&str]; 4] =
+            [&["--now"], &["--grace", "0"], &["--grace", "1s"], &["--now", "--max-unused", "0"]];
+        let way = ways[self.dice("pruner", round, 0, 4) as usize];
+        self.actor("pruner").run(self, &[&["prune", "--json"], way].concat())
+    }
+
+    /// Mirrors; gives whether the mirror is there.
+    fn mirror(&self, round: u64, is_there: bool) -> bool {
+        let actor = self.actor("mirrorer");
+        let dir = self.mirror.to_str().unwrap();
+        let mut args = vec!["mirror", "--json", dir];
+        if !is_there {
+            args.push("--init");
+        } else {
+            let more: [&[&str]; 4] =
+                [&[], &[], &["--delete-after", "0"], &["--delete-after", "0", "--reread"]];
+            args.extend(more[self.dice("mirrorer", round, 0, 4) as usize]);
+        }
+        let output = actor.run(self, &args);
+        if is_there && self.dice("mirrorer", round, 1, 3) == 0 {
+            let checked = actor.run(self, &["-r", dir, "check", "--json"]);
+            if checked.code != 137 {
+                // Every snapshot is whole at each moment. That neither a snapshot nor a record has a number is a
+                // gap, and lawful only where a run was broken off.
+                let report = checked.json();
+                let mut findings = report["findings"].as_array().unwrap().iter();
+                let is_fine = |finding: &Value| output.code != 0 && finding["kind"] == "gap";
+                assert!(findings.all(is_fine), "the mirror after exit {}: {}", output.code, checked.both());
+            }
+        }
+        is_there || output.code != 137
+    }
+
+    /// Lets all work until the time is over, and kills. Gives how often.
+    fn thrash(&self, form: &Form) -> u64 {
+        let begun = Instant::now();
+        let goes_on = || begun.elapsed() < form.time;
+        let rounds = |act: &dyn Fn(u64)| (0..).take_while(|_| goes_on()).for_each(act);
+        std::thread::scope(|scope| {
+            for at in 0..WRITERS.len() {
+                scope.spawn(move || rounds(&|round| drop(self.back_up(at, round))));
+            }
+            scope.spawn(|| {
+                rounds(&|round| {
+                    self.forget();
+                    self.prune(round);
+                })
+            });
+            scope.spawn(|| {
+                let is_there = std::cell::Cell::new(false);
+                rounds(&|round| is_there.set(self.mirror(round, is_there.get())));
+            });
+            let mut killed = 0;
+            while goes_on() {
+                std::thread::sleep(form.kill_every);
+                let first = self.dice("killer", killed, 0, self.actors.len() as u64) as usize;
+                let (later, sooner) = self.actors.split_at(first);
+                // The next in turn when that one does nothing just now.
+                killed += u64::from(sooner.iter().chain(later).any(Actor::kill));
+            }
+            killed
+        })
+    }
+
+    /// Once more, in peace: now everything must work.
+    fn finish(&self) {
+        for at in 0..WRITERS.len() {
+            let round = self.writers[at].seen.lock().unwrap().len() as u64;
+            self.back_up(at, round).expect(0);
+        }
+        self.forget().expect(0);
+        self.actor("pruner").run(self, &["prune", "--now", "--json"]).expect(0);
+        let args = ["mirror", "--json", self.mirror.to_str().unwrap()];
+        let output = self.actor("mirrorer").run(self, &args);
+        if output.code == 10 {
+            self.actor("mirrorer").run(self, &[&args[..], &["--init"]].concat()).expect(0);
+        }
+    }
+
+    /// Restores a snapshot from a repository and compares it with what its source held in the run of its tag.
+    fn assert_restores(&self, repository: &Path, snapshot: &Value) {
+        let id = snapshot["id"].as_str().unwrap();
+        let at = WRITERS.iter().position(|name| snapshot["host"] == **name).unwrap();
+        let tags = snapshot["tags"].as_array().unwrap();
+        let run = tags.iter().find_map(|tag| tag.as_str().unwrap().strip_prefix("run-")).unwrap();
+        let to = self.env.path("restored");
+        let args =
+            ["-r", repository.to_str().unwrap(), "restore", id, "--system", "--to", to.to_str().unwrap()];
+        self.env.mailark(args).expect(0);
+        let seen = self.writers[at].seen.lock().unwrap();
+        assert_described(&seen[run.parse::<usize>().unwrap()], &describe(&to.join("data")), ignore());
+        fs::remove_dir_all(to).unwrap();
+    }
+
+    fn snapshots(&self, repository: &Path) -> Vec<Value> {
+        let listed =
+            self.env.mailark(["-r", repository.to_str().unwrap(), "snapshots", "--json"]).expect(0).json();
+        listed.as_array().unwrap().clone()
+    }
+
+    /// Everything that must hold afterwards. Gives how many snapshots were restored.
+    fn assert_whole(&self) -> usize {
+        self.env.check();
+        let there = self.snapshots(&self.place);
+        let ids: BTreeSet<&str> = there.iter().map(|snapshot| snapshot["id"].as_str().unwrap()).collect();
+        let ledger = Ledger::read(&open(&self.place, &self.env.key_file).unwrap()).unwrap();
+        for (at, writer) in self.writers.iter().enumerate() {
+            let reported = writer.reported.lock().unwrap();
+            for (place, (id, run)) in reported.iter().enumerate() {
+                let hash = id.parse::<ObjectHash>().unwrap();
+                let may_go = run % KEEP_EVERY != 0 && place + 1 < reported.len();
+                let gone = ledger.forgotten.contains_key(&hash);
+                assert!(
+                    ids.contains(id.as_str()) || may_go && gone,
+                    "{} lost {id} of run {run}",
+                    WRITERS[at]
+                );
+            }
+        }
+        there.iter().for_each(|snapshot| self.assert_restores(&self.place, snapshot));
+        let dir = self.mirror.to_str().unwrap();
+        let mut verify = self.env.command(["mirror", "--verify", dir]);
+        crate::support::run(verify.env_remove("MAILARK_KEY_FILE").env_remove("MAILARK_REPO")).expect(0);
+        let report = self.env.mailark(["-r", dir, "check", "--read-data", "--json"]).expect(0).json();
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
+        let mirrored = self.snapshots(&self.mirror);
+        assert_eq!(mirrored, there, "the mirror has the same snapshots");
+        let some =
+            mirrored.iter().enumerate().filter(|(place, _)| place % 4 == 0 || place + 4 >= mirrored.len());
+        there.len() + some.map(|(_, snapshot)| self.assert_restores(&self.mirror, snapshot)).count()
+    }
+
+    /// What was done, for people.
+    fn tell(&self, name: &str, killed: u64, restored: usize, begun: Instant) {
+        let mut all: BTreeMap<(String, i32, String), u64> = BTreeMap::new();
+        for actor in &self.actors {
+            for (end, count) in actor.ends.lock().unwrap().iter() {
+                *all.entry(end.clone()).or_default() += count;
+            }
+        }
+        for ((verb, code, stderr), count) in &all {
+            println!("{verb:8} exit {code:3} {count:6} times  {stderr}");
+        }
+        let runs: u64 = all.values().sum();
+        let reported: usize = self.writers.iter().map(|writer| writer.reported.lock().unwrap().len()).sum();
+        println!(
+            "{name}: {runs} runs, {killed} kills, {reported} snapshots reported, {restored} restored, {} s, seed {}",
+            begun.elapsed().as_secs(),
+            self.seed
+        );
+    }
+
+    fn whole(&self, name: &str, form: &Form) {
+        let begun = Instant::now();
+        let killed = self.thrash(form);
+        self.finish();
+        let restored = self.assert_whole();
+        self.tell(name, killed, restored, begun);
+        let ends = |verb: &str, code: i32| {
+            let ends = self.actors.iter().flat_map(|actor| actor.ends.lock().unwrap().clone());
+            ends.filter(|((of, with, _), _)| of == verb && *with == code).map(|(_, count)| count).sum::<u64>()
+        };
+        // A test in which nothing happens proves nothing.
+        assert!(killed > 10 && ends("backup", 137) > 3, "{killed} kills");
+        for verb in ["backup", "forget", "prune", "mirror"] {
+            assert!(ends(verb, 0) > 1, "{verb} hardly ever came to its end");
+        }
+    }
+}
+
+#[test]
+fn killed_processes_on_a_local_disk() {
+    let disk = on_disk();
+    let place = disk.path().join("repository");
+    let stage = Stage::new(seed(), disk, place.clone(), &[place], None);
+    stage.whole("local disk", &Form::new(Duration::from_secs(300)));
+}
+
+#[test]
+fn killed_processes_on_a_mounted_share() {
+    let disk = on_disk();
+    let served = disk.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let mounted = share::two_mounts(&disk.path().join("share"), &served, false);
+    let (_share, one, other) = match mounted {
+        Ok(mounted) => mounted,
+        Err(why) => return skipped("killed_processes_on_a_mounted_share", &why),
+    };
+    let views = [one, other].map(|mount| mount.join("repository"));
+    let stage = Stage::new(seed(), disk, served.join("repository"), &views, Some(share::STALENESS));
+    stage.whole("mounted share", &Form::new(Duration::from_secs(240)));
+}
+
+#[test]
+fn a_mirror_of_a_share_waits_for_what_snapshots_need() {
+    let name = "a_mirror_of_a_share_waits_for_what_snapshots_need";
+    let disk = on_disk();
+    let served = disk.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let (_share, one, other) = match share::two_mounts(&disk.path().join("share"), &served, true) {
+        Ok(mounted) => mounted,
+        Err(why) => return skipped(name, &why),
+    };
+    let views = [one, other].map(|mount| mount.join("repository"));
+    // Longer than the 20 s for which these mounts keep their lists.
+    let stage = Stage::new(1, disk, served.join("repository"), &views, Some("25s"));
+    stage.back_up(0, 0).expect(0);
+    stage.back_up(2, 0).expect(0);
+    // The other mount keeps these lists; that of the snapshots it has not asked for.
+    for folder in ["packs", "index"] {
+        crate::support::files_below(&views[1].join(folder));
+    }
+    stage.back_up(0, 1).expect(0);
+    stage.mirror(0, false);
+    let output = stage.env.mailark(["-r", stage.mirror.to_str().unwrap(), "check", "--json"]).expect(0);
+    assert_eq!(output.json()["findings"].as_array().map(Vec::len), Some(0), "{}", output.both());
+    stage.snapshots(&stage.mirror).iter().for_each(|snapshot| stage.assert_restores(&stage.mirror, snapshot));
+}
