@@ -260,7 +260,7 @@ impl Stage {
         let source = writer.tree.root.to_str().unwrap();
         let mut args = vec!["backup", "--json", "--job", "data", "--as", "/data", "--tag", &tag];
         args.extend(["--host", WRITERS[at]]);
-        if round % KEEP_EVERY == 0 {
+        if round.is_multiple_of(KEEP_EVERY) {
             args.extend(["--tag", "keep"]);
         }
         args.push(source);

@@ -69,11 +69,11 @@ impl World {
     }
 }
 
+/// Hears of each blob: who wrote it, its kind, its bytes.
+type Tell<'t> = &'t mut dyn FnMut(&HostId, BlobKind, &[u8]) -> Result<(), String>;
+
 /// Reads every blob of every pack that a delta names.
-fn each_blob(
-    repository: &Repository,
-    tell: &mut dyn FnMut(&HostId, BlobKind, &[u8]) -> Result<(), String>,
-) -> Result<(), String> {
+fn each_blob(repository: &Repository, tell: Tell<'_>) -> Result<(), String> {
     let index = new_index(repository);
     deltas::sync(repository, &index).map_err(text)?;
     let hosts = Ledger::read(repository).map_err(text)?.hosts;

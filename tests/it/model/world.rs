@@ -79,6 +79,15 @@ pub fn job_name(job: usize) -> &'static str {
     ["all", "some"][job]
 }
 
+/// Says which snapshots are to go.
+type Judge<'j> = dyn for<'a> Fn(
+        &'a [SnapshotInfo],
+        &forget::Times,
+        &Ledger,
+        &mut forget::HoldsMailOf<'_>,
+    ) -> Result<Vec<Plan<'a>>, ForgetError>
+    + 'j;
+
 impl World {
     /// A new repository, with parity in some.
     pub fn new(seed: u64) -> World {
@@ -286,15 +295,7 @@ impl World {
     }
 
     /// Lists all, judges as `judge` says, and writes what came of it; gives what stayed, or why nothing was done.
-    fn judged(
-        &self,
-        judge: &dyn for<'a> Fn(
-            &'a [SnapshotInfo],
-            &forget::Times,
-            &Ledger,
-            &mut forget::HoldsMailOf<'_>,
-        ) -> Result<Vec<Plan<'a>>, ForgetError>,
-    ) -> Result<Result<BTreeSet<ObjectHash>, ForgetError>, String> {
+    fn judged(&self, judge: &Judge) -> Result<Result<BTreeSet<ObjectHash>, ForgetError>, String> {
         let repository = self.open(ADMIN)?;
         let index = self.index(ADMIN, &repository)?;
         deltas::sync(&repository, &index).map_err(text)?;
