@@ -125,7 +125,8 @@ impl Symptoms {
             (
                 self.snapshots,
                 "A damaged snapshot object loses one backup, not its content: copy the named file back from a \
-                 mirror, and do not prune before.",
+                 mirror, and do not prune before. If no copy is left, `mailark repair snapshots --drop-unreadable` \
+                 strikes it off.",
             ),
             (
                 self.index,
