@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
 
+use super::ledger::Ledger;
 use super::{RepoError, Repository};
 use crate::base::id::{BlobId, DomainId, ObjectHash};
 use crate::index::{Index, PackNumber};
-use crate::store::Folder;
+use crate::store::{Folder, Place};
 
 /// What a backup may lean on.
 pub struct Presence<'a> {
@@ -36,15 +37,23 @@ impl<'a> Presence<'a> {
         let stored: HashMap<ObjectHash, u64> =
             stored.into_iter().filter_map(|(place, size)| place.hash().map(|hash| (*hash, size))).collect();
         let known = index.read().expect("no holder panics").packs()?;
-        let (mut absent, mut lost) = (HashSet::new(), 0);
+        let (mut absent, mut lost) = (HashSet::new(), Vec::new());
         for (number, hash, size) in known {
             if shunned.contains(&hash) {
                 absent.insert(number);
-            } else if stored.get(&hash) != Some(&size) {
+            } else if stored.get(&hash) != Some(&size)
+                && (stored.contains_key(&hash) || !shows_late(repository, hash, size))
+            {
                 absent.insert(number);
-                lost += 1;
+                lost.push(hash);
             }
         }
+        if !lost.is_empty() {
+            // A prune may have doomed and deleted some since those records were read.
+            let now = Ledger::read(repository)?;
+            lost.retain(|pack| !now.doomed.contains_key(pack));
+        }
+        let lost = lost.len();
         let doubtful = unusable_deltas > 0 || !absent.is_empty();
         Ok(Presence { index, domain, absent, lost, doubtful })
     }
@@ -65,4 +74,11 @@ impl<'a> Presence<'a> {
         }
         Ok(index.lookup(&self.domain, id)?.iter().any(|location| !self.absent.contains(&location.pack)))
     }
+}
+
+/// On a share a list may lag behind: asked for by its name, the pack is there.
+fn shows_late(repository: &Repository, pack: ObjectHash, size: u64) -> bool {
+    let store = repository.store.as_ref();
+    let last = || store.read_range(&Place::Pack(pack), size.checked_sub(1)?, 1).ok();
+    !store.staleness().is_zero() && last().is_some()
 }

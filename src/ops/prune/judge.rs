@@ -84,13 +84,12 @@ impl Judge<'_> {
     }
 
     /// Goes through every snapshot that counts.
-    pub fn needs(&self, report: &mut Report) -> Result<Needs, PruneError> {
-        let listed = self.list()?;
+    pub fn needs(&self, listed: &Listed, report: &mut Report) -> Result<Needs, PruneError> {
         self.sync()?;
         // After the index: a pack that vanished since is no pack to count on.
         let stored = self.stored()?;
         let mut roots: Vec<SnapshotInfo> = listed.snapshots.clone();
-        let packs = self.protected(&listed, &mut roots, report)?;
+        let packs = self.protected(listed, &mut roots, report)?;
         report.snapshots = roots.len() as u64;
         self.progress.counters().expect(roots.len() as u64, 0);
         let ids = self.reach(&roots, report)?;

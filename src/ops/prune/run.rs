@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::judge::{Judge, Needs};
 use super::plan::{self, Plan};
+use super::survey::Survey;
 use super::verify::Verifier;
 use super::{Options, Packs, PruneError, Report, housekeeping, remove, repack};
 use crate::base::clock;
@@ -53,6 +54,9 @@ struct Strays {
     /// They are not there, and everything needed that they held lies elsewhere: their deltas only mislead.
     lost: Packs,
 }
+
+/// Which packs nobody may lean on.
+type Shunned<'f> = dyn Fn(&Prune<'_>) -> Result<HashSet<ObjectHash>, PruneError> + 'f;
 
 struct Prune<'a> {
     judge: Judge<'a>,
@@ -134,11 +138,9 @@ impl Prune<'_> {
     /// Plans, packs anew, condemns; and without a grace goes on to the end.
     fn begin(&mut self) -> Result<(), PruneError> {
         let ledger = self.ledger()?;
-        let needs = self.judge.needs(&mut self.report)?;
         let doomed: HashSet<ObjectHash> = ledger.doomed.keys().copied().collect();
         let shunned = ledger.shunned();
-        let survey = self.judge.survey(&needs, &shunned, false)?;
-        self.report.missing_blobs = survey.missing;
+        let (needs, survey) = self.look(&|_| Ok(shunned.clone()), false)?;
         let strays = self.strays(&needs, &ledger, survey.missing > 0)?;
         let repository = self.judge.repository;
         let terms = plan::Terms {
@@ -213,11 +215,8 @@ impl Prune<'_> {
 
     /// Everything that snapshots need now, and the packs without which they would not have it.
     fn needed(&mut self) -> Result<(Needs, HashSet<ObjectHash>), PruneError> {
-        let needs = self.judge.needs(&mut self.report)?;
         // After the snapshots: a doom that is not known here was written after its prune saw them too.
-        let shunned = self.ledger()?.shunned();
-        let survey = self.judge.survey(&needs, &shunned, true)?;
-        self.report.missing_blobs = survey.missing;
+        let (needs, survey) = self.look(&|prune| Ok(prune.ledger()?.shunned()), true)?;
         let kept = survey.packs.iter().filter(|pack| pack.kept > 0).map(|pack| pack.hash);
         let mut needed: HashSet<ObjectHash> = kept.chain(needs.packs.iter().copied()).collect();
         if survey.missing > 0 {
@@ -226,6 +225,25 @@ impl Prune<'_> {
             needed.extend(needs.stored.keys().filter(|pack| !described.contains(*pack)));
         }
         Ok((needs, needed))
+    }
+
+    /// What is needed now, and which copies of it stay; `shunned` is asked once the snapshots are known.
+    fn look(&mut self, shunned: &Shunned<'_>, firmly: bool) -> Result<(Needs, Survey), PruneError> {
+        let staleness = self.judge.repository.store.staleness();
+        let listed = self.judge.list()?;
+        let mut is_last = staleness.is_zero();
+        loop {
+            let needs = self.judge.needs(&listed, &mut self.report)?;
+            let shunned = shunned(self)?;
+            let survey = self.judge.survey(&needs, &shunned, firmly)?;
+            if survey.missing == 0 || is_last {
+                self.report.missing_blobs = survey.missing;
+                return Ok((needs, survey));
+            }
+            // On a share the list of the snapshots may be younger than those of what they need.
+            self.sleep(staleness)?;
+            is_last = true;
+        }
     }
 
     fn end(&self, condemned: ObjectHash, spared: Packs) -> Result<(), PruneError> {
