@@ -16,6 +16,7 @@ use crate::base::progress::Progress;
 use crate::format::record::Record;
 use crate::index::Index;
 use crate::repo::ledger::{Condemned, Ledger};
+use crate::repo::snapshots::Listed;
 use crate::repo::{RepoError, Repository, records};
 use crate::store::Place;
 
@@ -231,19 +232,30 @@ impl Prune<'_> {
     fn look(&mut self, shunned: &Shunned<'_>, firmly: bool) -> Result<(Needs, Survey), PruneError> {
         let staleness = self.judge.repository.store.staleness();
         let listed = self.judge.list()?;
-        let mut is_last = staleness.is_zero();
-        loop {
-            let needs = self.judge.needs(&listed, &mut self.report)?;
-            let shunned = shunned(self)?;
-            let survey = self.judge.survey(&needs, &shunned, firmly)?;
-            if survey.missing == 0 || is_last {
-                self.report.missing_blobs = survey.missing;
-                return Ok((needs, survey));
-            }
-            // On a share the list of the snapshots may be younger than those of what they need.
-            self.sleep(staleness)?;
-            is_last = true;
+        let first = self.look_at(&listed, shunned, firmly);
+        let is_whole = match &first {
+            Ok((_, survey)) => survey.missing == 0,
+            Err(error) => !matches!(error, PruneError::Unreadable { .. }),
+        };
+        if is_whole || staleness.is_zero() {
+            return first;
         }
+        // On a share the list of the snapshots may be younger than those of what they need.
+        self.sleep(staleness)?;
+        self.look_at(&listed, shunned, firmly)
+    }
+
+    fn look_at(
+        &mut self,
+        listed: &Listed,
+        shunned: &Shunned<'_>,
+        firmly: bool,
+    ) -> Result<(Needs, Survey), PruneError> {
+        let needs = self.judge.needs(listed, &mut self.report)?;
+        let shunned = shunned(self)?;
+        let survey = self.judge.survey(&needs, &shunned, firmly)?;
+        self.report.missing_blobs = survey.missing;
+        Ok((needs, survey))
     }
 
     fn end(&self, condemned: ObjectHash, spared: Packs) -> Result<(), PruneError> {

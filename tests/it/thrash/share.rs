@@ -124,12 +124,12 @@ impl Drop for Share {
 }
 
 /// Two mounts of one folder, whose lists are at most [`STALENESS`] old unless `slow`; else why not.
-pub fn two_mounts(folder: &Path, served: &Path, slow: bool) -> Result<(Share, PathBuf, PathBuf), String> {
+pub fn two_mounts(folder: &Path, served: &Path, slow: bool) -> Result<(Share, [PathBuf; 2]), String> {
     let mut share = Share::serve(folder, served)?;
     let options = if slow { "" } else { ",dcache_timeout=1,entry_timeout=1,attr_timeout=1" };
     let (one, other) = (share.mount("one", options)?, share.mount("other", options)?);
     fs::write(one.join("probe"), b"here").unwrap();
     wait_until("what one mount writes is seen by the other", || other.join("probe").exists());
     fs::remove_file(one.join("probe")).unwrap();
-    Ok((share, one, other))
+    Ok((share, [one, other]))
 }
