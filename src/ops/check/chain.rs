@@ -11,13 +11,24 @@ use crate::store::Place;
 
 /// Looks for what was removed from `snapshots/`, of the hosts whose snapshots our key `opens`.
 ///
-/// Records name those of all hosts; of what stands in the place of the others nothing is known here.
-pub(super) fn judge(listed: &Listed, ledger: &Ledger, opens: &dyn Fn(&HostId) -> bool) -> Vec<Finding> {
+/// Records name those of all hosts; of what stands in the place of the others nothing is known here. A mirror `lags`
+/// behind its records: what they name beyond its newest snapshot says nothing of those before.
+pub(super) fn judge(
+    listed: &Listed,
+    ledger: &Ledger,
+    opens: &dyn Fn(&HostId) -> bool,
+    lags: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |object: String, text: String| {
         findings.push(Finding::new(Kind::Gap, Subject::History, object, text));
     };
-    for (host, taken) in numbers(listed, ledger, opens) {
+    for (host, mut taken) in numbers(listed, ledger, opens) {
+        if lags {
+            let of_host = listed.snapshots.iter().filter(|info| info.host == host);
+            let newest = of_host.map(|info| info.sequence).max().unwrap_or(0);
+            taken.retain(|number| *number <= newest);
+        }
         let name = listed.snapshots.iter().find(|info| info.host == host);
         let name = name.map(|info| format!(" (host {})", info.snapshot.host_name)).unwrap_or_default();
         for text in gaps(taken) {
@@ -168,8 +179,18 @@ mod tests {
         Listed { snapshots, ..Listed::default() }
     }
 
+    #[test]
+    fn a_mirror_may_lag_behind_its_records() {
+        let mut ledger = Ledger::default();
+        ledger.forgotten.insert(hash(5), name(5));
+        let listed = chain(&[3, 4, 5]);
+        assert_eq!(judge(&listed, &ledger, &|_| true, false).len(), 1, "3 and 4 were there before 5");
+        assert!(judge(&listed, &ledger, &|_| true, true).is_empty(), "they are still to come");
+        assert_eq!(judge(&chain(&[2, 5]), &ledger, &|_| true, true).len(), 2, "2 is not");
+    }
+
     fn texts(listed: &Listed, ledger: &Ledger) -> Vec<(Kind, String)> {
-        judge(listed, ledger, &|host| *host == HOST)
+        judge(listed, ledger, &|host| *host == HOST, false)
             .into_iter()
             .map(|found| (found.kind, found.text))
             .collect()

@@ -150,7 +150,8 @@ impl Check<'_> {
         let newer = Ledger::read(self.repository)?;
         let repository = self.repository;
         let opens = |host: &HostId| repository.keys.snapshot_key(host).is_some();
-        for finding in chain::judge(&listed, &newer, &opens) {
+        let is_mirror = !repository.store.list(Folder::Inventory)?.is_empty();
+        for finding in chain::judge(&listed, &newer, &opens, is_mirror) {
             self.find(finding);
         }
         self.strangers(ledger, &listed);

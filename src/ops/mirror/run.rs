@@ -120,6 +120,7 @@ impl Run<'_> {
             for folder in [Folder::Keys, Folder::Packs, Folder::Parity] {
                 self.copy(current.of(folder))?;
             }
+            self.copy_named_packs(&current)?;
             for folder in [Folder::Deltas, Folder::Records] {
                 self.copy(current.of(folder))?;
             }
@@ -137,6 +138,20 @@ impl Run<'_> {
             }
             (current, shrank_before) = (latest, shrank);
         }
+    }
+
+    /// Copies the packs that new deltas name: on a share the list of packs may not show them yet.
+    fn copy_named_packs(&mut self, current: &Listing) -> Result<(), MirrorError> {
+        let store = self.source.store.as_ref();
+        if store.staleness().is_zero() {
+            return Ok(());
+        }
+        let new = current.of(Folder::Deltas).iter().filter(|(place, _)| !self.there.contains_key(place));
+        // One that cannot be read is told when it is to be copied.
+        let lists = new.filter_map(|(place, _)| gone::packs_named(store, place).ok());
+        let named = lists.flat_map(|list| list.packs).map(|(pack, size)| (Place::Pack(pack), size));
+        let named: Vec<Sized> = named.filter(|(place, _)| !current.holds(place)).collect();
+        self.copy(&named)
     }
 
     /// Copies snapshots in their order. Where one went meanwhile, the record that says why comes before those after
