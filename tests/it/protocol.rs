@@ -301,11 +301,11 @@ fn forget_the_older(root: &Path, lab: &Lab) {
     repository.store.remove(&place).unwrap();
 }
 
-/// Mirrors at once what is there, and removes at once what went.
-fn mirror_to(target: &Path, repository: &Repository) {
+/// Mirrors what is there, and removes what went so long ago.
+fn mirror_to(target: &Path, repository: &Repository, delete_after_s: i64) {
     let store = LocalStore::new(target);
     store.make_folders().unwrap();
-    let options = mirror::Options { delete_after_s: 0, reread: false, dry_run: false, workers: 1 };
+    let options = mirror::Options { delete_after_s, reread: false, dry_run: false, workers: 1 };
     let target: Arc<dyn Storage> = Arc::new(store);
     let source = mirror::Source::with_key(repository);
     mirror::run(&source, &target, &options, &Quiet::default(), &Interrupt::default()).unwrap();
@@ -318,7 +318,7 @@ fn a_mirror_explains_what_went_while_it_was_made() {
     for filled in [false, true] {
         let prepare = |root: &Path| {
             if filled {
-                mirror_to(&older, &open(root, &lab, Vec::new()).0);
+                mirror_to(&older, &open(root, &lab, Vec::new()).0, 0);
             } else {
                 std::fs::create_dir(&older).unwrap();
             }
@@ -326,7 +326,7 @@ fn a_mirror_explains_what_went_while_it_was_made() {
         let verb = |repository: &Repository| {
             let _ = std::fs::remove_dir_all(&target);
             copy_folder(&older, &target);
-            mirror_to(&target, repository);
+            mirror_to(&target, repository, 0);
         };
         let event = |root: &Path| -> Event {
             let (root, lab) = (root.to_owned(), Arc::clone(&lab));
@@ -340,4 +340,32 @@ fn a_mirror_explains_what_went_while_it_was_made() {
         assert!(at_every_call(&lab, &prepare, &verb, &event, &afterwards) > 10);
         std::fs::remove_dir_all(&older).unwrap();
     }
+}
+
+#[test]
+fn a_mirror_proves_itself_whatever_a_prune_moved_while_it_was_made() {
+    let lab = Arc::new(Lab::new());
+    let target = lab.env.path("mirror");
+    let verb = |repository: &Repository| {
+        let _ = std::fs::remove_dir_all(&target);
+        mirror_to(&target, repository, 1_000_000);
+        // The next night.
+        mirror_to(&target, repository, 1_000_000);
+    };
+    let event = |root: &Path| -> Event {
+        let (root, lab) = (root.to_owned(), Arc::clone(&lab));
+        Box::new(move || {
+            forget_the_older(&root, &lab);
+            prune_now(&root, &lab);
+        })
+    };
+    let afterwards = |_: &Path, call: u64| {
+        let store = LocalStore::new(&target);
+        let seen = mirror::verify(&store, 1, &Quiet::default(), &Interrupt::default()).unwrap();
+        assert!(seen.findings.is_empty(), "call {call}: {:?}", seen.findings);
+        let (mirrored, _) = open(&target, &lab, Vec::new());
+        let found = findings(&mirrored, &new_index(&mirrored)).unwrap();
+        assert!(found.is_empty(), "call {call}: {found:?}");
+    };
+    assert!(at_every_call(&lab, &|_| {}, &verb, &event, &afterwards) > 30);
 }

@@ -16,7 +16,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::limits::{OBJECT_BYTES_MAX, SMALL_OBJECT_BYTES_MAX};
 use crate::base::progress::Progress;
 use crate::format::delta::PackList;
-use crate::format::inventory::{Inventory, Item};
+use crate::format::inventory::{Inventory, Item, State};
 use crate::repo::RepoError;
 use crate::store::{Folder, Place, Storage};
 
@@ -193,10 +193,14 @@ impl Reading<'_> {
     }
 
     /// Packs that a delta names, and that are not there as it says.
+    ///
+    /// Where the repository has another delta in its place, a prune may have deleted some before they were copied.
     fn packs_of(&self, delta: &Place, list: &PackList) -> Vec<(Place, String)> {
+        let is_kept_only = self.listed.get(delta).is_some_and(|item| matches!(item.state, State::Gone(_)));
         let wrong = list.packs.iter().filter_map(|(pack, size)| {
             let pack = Place::Pack(*pack);
             match self.there.get(&pack) {
+                None if is_kept_only && !self.listed.contains_key(&pack) => None,
                 None => Some((pack, format!("is missing ({delta} names it)"))),
                 Some(found) if found != size => Some((pack, format!("has {found} bytes instead of {size}"))),
                 Some(_) => None,
