@@ -17,7 +17,7 @@ use mailark::store::{Folder, LocalStore, Place, Storage};
 
 use crate::lab::{Contents, Lab, back_up, contents, findings, is_long, new_index};
 use crate::paused::{self, Event, Paused};
-use crate::support::copy_folder;
+use crate::support::{copy_folder, files_below};
 
 /// Opens a repository; the calls that opening makes do not count.
 fn open(root: &Path, lab: &Lab, events: Vec<(u64, Event)>) -> (Repository, Arc<Paused>) {
@@ -343,20 +343,27 @@ fn a_mirror_explains_what_went_while_it_was_made() {
 }
 
 #[test]
-fn a_mirror_proves_itself_whatever_a_prune_moved_while_it_was_made() {
+fn a_mirror_proves_itself_though_it_copied_a_delta_whose_packs_were_gone() {
     let lab = Arc::new(Lab::new());
     let target = lab.env.path("mirror");
     let verb = |repository: &Repository| {
         let _ = std::fs::remove_dir_all(&target);
         mirror_to(&target, repository, 1_000_000);
-        // The next night.
+        // The prune is run again, and then the mirror.
+        prune_now(Path::new(&repository.store.location()), &lab);
         mirror_to(&target, repository, 1_000_000);
     };
     let event = |root: &Path| -> Event {
         let (root, lab) = (root.to_owned(), Arc::clone(&lab));
         Box::new(move || {
             forget_the_older(&root, &lab);
+            let (index, kept) = (root.join("index"), root.join("kept"));
+            copy_folder(&index, &kept);
             prune_now(&root, &lab);
+            // Killed when the packs were deleted, and before the deltas were and a record said so.
+            copy_folder(&kept, &index);
+            std::fs::remove_file(files_below(&root.join("records")).pop().unwrap()).unwrap();
+            std::fs::remove_dir_all(&kept).unwrap();
         })
     };
     let afterwards = |_: &Path, call: u64| {

@@ -258,13 +258,9 @@ impl Run<'_> {
         // A clock that was set back makes nothing older than the last run.
         let now = before.as_ref().map_or(now, |known| now.max(known.at));
         let known = before.map(|known| known.states).unwrap_or_default();
-        let mut judge = Judge::new(self.source, self.target, latest)?;
         let mut states: HashMap<Place, State> = HashMap::new();
         let mut leaving = HashSet::new();
-        let mut gone: Vec<Place> = self.there.keys().filter(|place| !latest.holds(place)).copied().collect();
-        gone.sort_unstable();
-        for place in gone {
-            let verdict = judge.verdict(&place)?;
+        for (place, verdict) in self.judge_gone(latest)? {
             let is_slot = matches!(place, Place::KeySlot(_));
             let state = gone::state(verdict, is_slot, known.get(&place).copied(), now);
             match (verdict, state) {
@@ -296,6 +292,26 @@ impl Run<'_> {
         // First the list without them: an interrupted removal leaves more than it says, never less.
         self.write_inventory(&states, now)?;
         self.remove(&leaving)
+    }
+
+    /// What the mirror has and the repository has not, and why.
+    fn judge_gone(&self, latest: &Listing) -> Result<Vec<(Place, Verdict)>, MirrorError> {
+        let store = self.source.store.as_ref();
+        let judged = self.judge_against(latest)?;
+        if store.staleness().is_zero() || judged.iter().all(|(_, verdict)| *verdict != Verdict::Lost) {
+            return Ok(judged);
+        }
+        // A list of a share, or the records, may not show yet what is there.
+        self.interrupt.sleep(store.staleness()).map_err(RepoError::from)?;
+        self.judge_against(&Listing::read(store)?)
+    }
+
+    fn judge_against(&self, latest: &Listing) -> Result<Vec<(Place, Verdict)>, MirrorError> {
+        let mut judge = Judge::new(self.source, self.target, latest)?;
+        let mut gone: Vec<Place> = self.there.keys().filter(|place| !latest.holds(place)).copied().collect();
+        gone.sort_unstable();
+        let judged = gone.into_iter().map(|place| Ok((place, judge.verdict(&place)?)));
+        judged.collect()
     }
 
     fn write_inventory(&self, states: &HashMap<Place, State>, at: i64) -> Result<(), MirrorError> {

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{is_root, tool, wait_until, write_private};
+use mailark::store::disk::{Disk, RealDisk};
+
+use crate::support::{TestEnv, is_root, skipped, tool, wait_until, write_private};
+use crate::tree::{Ignore, TreeFixture, assert_same};
 
 /// How late two mounts may see each other's changes: a second in sshfs and one in the kernel, and one to be sure.
 pub const STALENESS: &str = "3s";
@@ -132,4 +135,46 @@ pub fn two_mounts(folder: &Path, served: &Path, slow: bool) -> Result<(Share, [P
     wait_until("what one mount writes is seen by the other", || other.join("probe").exists());
     fs::remove_file(one.join("probe")).unwrap();
     Ok((share, [one, other]))
+}
+
+#[test]
+fn a_name_on_a_share_is_given_once_with_hard_links_and_without() {
+    let disk = tempfile::tempdir().unwrap();
+    let served = disk.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let mounts = Share::serve(&disk.path().join("share"), &served).and_then(|mut share| {
+        let links = share.mount("links", "")?;
+        let none = share.mount("none", ",disable_hardlink")?;
+        Ok((share, [links, none]))
+    });
+    let (_share, mounts) = match mounts {
+        Ok(mounted) => mounted,
+        Err(why) => return skipped("a_name_on_a_share_is_given_once_with_hard_links_and_without", &why),
+    };
+    for (mount, has_links) in mounts.iter().zip([true, false]) {
+        let at = |name: &str| mount.join(name);
+        fs::write(at("first"), b"first").unwrap();
+        fs::write(at("second"), b"second").unwrap();
+        assert_eq!(fs::hard_link(at("first"), at("link")).is_ok(), has_links);
+        RealDisk.rename_new(&at("first"), &at("name")).unwrap();
+        assert!(!at("first").exists());
+        let taken = RealDisk.rename_new(&at("second"), &at("name")).unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AlreadyExists, "{taken}");
+        assert_eq!(fs::read(at("name")).unwrap(), b"first");
+        assert_eq!(fs::read(at("second")).unwrap(), b"second");
+        RealDisk.rename_over(&at("second"), &at("name")).unwrap();
+        assert_eq!(fs::read(at("name")).unwrap(), b"second");
+        RealDisk.sync_folder(mount).unwrap();
+        fs::remove_file(at("name")).unwrap();
+        let mut env = TestEnv::new();
+        env.repository = at("repository");
+        env.mailark(["init", "--no-recovery-code"]).expect(0);
+        let tree = TreeFixture::new(env.path("vmail"));
+        tree.maildir("alice", 0..10);
+        env.backup(&tree.root);
+        env.check();
+        let ignore = Ignore { owners: !is_root(), ..Ignore::default() };
+        assert_same(&tree.root, &env.restore("latest", "restored"), ignore);
+        fs::remove_dir_all(at("repository")).unwrap();
+    }
 }
