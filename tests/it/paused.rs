@@ -24,6 +24,12 @@ pub struct Paused {
 }
 
 impl Paused {
+    /// Counts from here.
+    pub fn begin(&self, events: Vec<(u64, Event)>) {
+        self.calls.store(0, Ordering::SeqCst);
+        *self.events.lock().unwrap() = events;
+    }
+
     fn tick(&self) -> &LocalStore {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let due: Vec<Event> = {
@@ -101,11 +107,10 @@ impl Storage for Paused {
 /// Opens a repository in which things happen before the calls with these numbers, in ascending order; those that
 /// opening makes do not count.
 pub fn open(root: &Path, keys: &[Vec<u8>], events: Vec<(u64, Event)>) -> (Repository, Arc<Paused>) {
-    let store =
-        Arc::new(Paused { inner: LocalStore::new(root), calls: AtomicU64::new(0), events: Mutex::default() });
+    let (inner, calls, events_later) = (LocalStore::new(root), AtomicU64::new(0), Mutex::default());
+    let store = Arc::new(Paused { inner, calls, events: events_later });
     let shared: Arc<dyn Storage> = store.clone();
     let repository = open_with(&shared, keys).unwrap();
-    store.calls.store(0, Ordering::SeqCst);
-    *store.events.lock().unwrap() = events;
+    store.begin(events);
     (repository, store)
 }

@@ -85,9 +85,14 @@ impl Model {
     }
 
     pub fn is_held(&self, kept: &Kept) -> bool {
+        self.is_held_for(kept, &|_| true)
+    }
+
+    /// Is it held, with holds on users that `counts` lets through?
+    fn is_held_for(&self, kept: &Kept, counts: &dyn Fn(&str) -> bool) -> bool {
         self.holds.iter().any(|hold| {
             hold.snapshots.iter().any(|hash| *hash == kept.hash || kept.forebears.contains(hash))
-                || hold.user.is_some_and(|user| kept.has_mail_of(user))
+                || hold.user.is_some_and(|user| counts(user) && kept.has_mail_of(user))
         })
     }
 
@@ -210,9 +215,10 @@ impl Model {
         purge
     }
 
-    /// Nothing that a purge would change may be held.
-    pub fn may_purge(&self, purge: &Purge) -> bool {
-        purge.rewritten.iter().all(|(place, _)| !self.is_held(&self.kept[*place]))
+    /// Nothing that a purge would change may be held. The mail of a named user is nobody else's.
+    pub fn may_purge(&self, purge: &Purge, named: Option<&str>) -> bool {
+        let counts = |held: &str| named.is_none_or(|named| named == held);
+        purge.rewritten.iter().all(|(place, _)| !self.is_held_for(&self.kept[*place], &counts))
     }
 
     /// Does what a purge did; `made` tells new snapshots by the old ones.

@@ -124,7 +124,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     let arrive = (0..USERS.len(), 0..FOLDERS.len(), 0..MESSAGES);
     prop_oneof![
         10 => arrive.prop_map(|(user, folder, number)| Edit::Arrive { user, folder, number }),
-        3 => pick().prop_map(|pick| Edit::Flag { pick }),
+        5 => pick().prop_map(|pick| Edit::Flag { pick }),
         3 => pick().prop_map(|pick| Edit::Remove { pick }),
         5 => (0..MESSAGES).prop_map(|number| Edit::Mbox { number }),
         4 => (0u64..4, 0u64..12, 1usize..20_000)
@@ -132,7 +132,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => (0u64..2, 0..MESSAGES).prop_map(|(slot, number)| Edit::Save { slot, number }),
         1 => (0..USERS.len(), 1u64..30).prop_map(|(user, lines)| Edit::Uids { user, lines }),
         1 => (0u64..3).prop_map(|target| Edit::Link { target }),
-        1 => (0..USERS.len()).prop_map(|user| Edit::Sweep { user }),
+        3 => (0..USERS.len()).prop_map(|user| Edit::Sweep { user }),
     ]
 }
 
@@ -165,9 +165,9 @@ fn administration() -> impl Strategy<Value = Op> {
         1 => (1u32..3).prop_map(|count| Op::KeepDaily { count }),
         3 => (picks(), prop::bool::weighted(0.2)).prop_map(|(picks, force)| Op::Forget { picks, force }),
         2 => (0..HOSTS).prop_map(|host| Op::ForgetHost { host }),
-        2 => picks().prop_map(|picks| Op::Hold { picks }),
+        3 => picks().prop_map(|picks| Op::Hold { picks }),
         1 => (0..ALL_USERS.len()).prop_map(|user| Op::HoldUser { user }),
-        4 => pick().prop_map(|pick| Op::Release { pick }),
+        3 => pick().prop_map(|pick| Op::Release { pick }),
         4 => (aim(), prop::option::weighted(0.2, pick())).prop_map(|(aim, only)| Op::Purge { aim, only }),
         8 => grace().prop_map(|grace| Op::Prune { grace }),
         5 => (any::<bool>(), prop::bool::weighted(0.2))
@@ -182,13 +182,13 @@ fn mishap() -> impl Strategy<Value = Op> {
         3 => (0..SEATS).prop_map(|seat| Op::LoseCache { seat }),
         3 => (0..SEATS).prop_map(|seat| Op::KeepCache { seat }),
         3 => (0..SEATS).prop_map(|seat| Op::RollBack { seat }),
-        3 => (prop::option::weighted(0.7, pick()), time())
+        6 => (prop::option::weighted(0.7, pick()), time())
             .prop_map(|(pick, seconds)| Op::Clock { pick, seconds }),
-        3 => (0..HOSTS, 0..JOBS, 0u64..60)
+        3 => (0..HOSTS, 0..JOBS, 0u64..120)
             .prop_map(|(host, job, spared)| Op::BrokenBackup { host, job, spared }),
-        8 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..50, grace()), 1..4))
+        8 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..120, grace()), 1..4))
             .prop_map(|(host, job, prunes)| Op::Overtaken { host, job, prunes }),
-        1 => Just(Op::Disaster),
+        2 => Just(Op::Disaster),
     ]
 }
 
@@ -197,8 +197,8 @@ fn op() -> impl Strategy<Value = Op> {
         30 => (0..HOSTS, prop::collection::vec(edit(), 1..6))
             .prop_map(|(host, edits)| Op::Edit { host, edits }),
         30 => (0..HOSTS, 0..JOBS).prop_map(|(host, job)| Op::Backup { host, job }),
-        32 => administration(),
-        10 => mishap(),
+        34 => administration(),
+        13 => mishap(),
         3 => Just(Op::Look),
     ]
 }

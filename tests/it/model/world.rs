@@ -228,6 +228,7 @@ impl World {
                 suspect: info.snapshot.suspect.is_some(),
                 entries: entries.clone(),
             });
+            self.count_many("suspect snapshots", info.snapshot.suspect.iter().len() as u64);
         }
         Ok(())
     }
@@ -239,6 +240,7 @@ impl World {
         let store = Arc::new(FaultyStore::new(local(&self.env.repository), Arc::clone(&switch)));
         let repository = self.open_at(host, store)?;
         let index = self.index(host, &repository)?;
+        Ledger::read(&repository).map_err(text)?;
         switch.arm(FaultPlan { fault: Fault::Error, method: None, spared, lasting: true });
         let options = self.options(host, job);
         let _ = backup::run(&repository, &index, &options, &Quiet::default(), &Interrupt::default());
@@ -275,7 +277,10 @@ impl World {
             prunes.iter().map(|(call, grace)| (*call, event(*grace))).collect();
         events.sort_by_key(|(call, _)| *call);
         let key = std::slice::from_ref(&self.seats[host].key);
-        let (repository, _) = paused::open(&self.env.repository, key, events);
+        let (repository, store) = paused::open(&self.env.repository, key, Vec::new());
+        // Records are read once: only then the calls are those of the run itself.
+        Ledger::read(&repository).map_err(text)?;
+        store.begin(events);
         let index = self.index(host, &repository)?;
         let options = self.options(host, job);
         let report = backup::run(&repository, &index, &options, &Quiet::default(), &Interrupt::default());
@@ -436,7 +441,11 @@ impl World {
             Aim::User(user) => (Target::Path(home(*user)), purge::Target::User(ALL_USERS[*user].to_owned())),
         };
         let expected = self.model.purge(&target, only);
-        let may = self.model.may_purge(&expected);
+        let user = match aim {
+            Aim::User(user) => Some(ALL_USERS[*user]),
+            _ => None,
+        };
+        let may = self.model.may_purge(&expected, user);
         let repository = self.open(ADMIN)?;
         let index = self.index(ADMIN, &repository)?;
         let options = purge::Options {
