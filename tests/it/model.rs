@@ -6,6 +6,7 @@
 //! which snapshots there are, in which order, with which bytes, and which of them are held. A history that fails is cut
 //! down to the steps that matter and printed.
 
+mod copies;
 mod expected;
 mod look;
 mod operations;
@@ -85,7 +86,7 @@ fn try_history(seed: u64, length: usize) -> Counts {
 
 #[test]
 fn random_histories_come_out_as_the_model_says() {
-    let (histories, length) = if is_long() { (200, 150) } else { (8, 60) };
+    let (histories, length) = if is_long() { (100, 150) } else { (8, 60) };
     let (seed, begun) = (seed(), Instant::now());
     let mut counts = Counts::new();
     for number in 0..histories {

@@ -68,14 +68,36 @@ impl World {
         let seen = mirror::verify(&LocalStore::new(&root), 1, &Quiet::default(), &Interrupt::default());
         let seen = seen.map_err(text)?;
         claim(seen.findings.is_empty(), &format!("{:?}", seen.findings))?;
-        let key = fs::read(&self.env.key_file).unwrap();
-        let repository = open_with(&local(&root), &[key]).map_err(text)?;
+        let repository = open_with(&local(&root), &[self.full_key()]).map_err(text)?;
         let index = new_index(&repository);
+        if self.torn {
+            return self.torn_reads(&repository, &index, model);
+        }
         reads_as(&repository, &index, model)?;
         match model.kept.last() {
             Some(kept) => self.restores(&repository, &index, kept),
             None => Ok(()),
         }
+    }
+
+    /// A mirror whose last run broke off is whole; each of its snapshots that somebody knows is right.
+    fn torn_reads(
+        &self,
+        repository: &Repository,
+        index: &RwLock<Index>,
+        before: &Model,
+    ) -> Result<(), String> {
+        let found = findings(repository, index).map_err(text)?;
+        claim(found.is_empty(), &format!("check finds {found:?}"))?;
+        for info in snapshots::list(repository).map_err(text)?.snapshots {
+            let held = contents(repository, index, &info)?;
+            let mut known = self.model.kept.iter().chain(&before.kept);
+            if let Some(kept) = known.find(|kept| kept.hash == info.hash) {
+                let is_right = held == sources::contents(&kept.entries);
+                claim(is_right, &format!("snapshot {} is another", info.hash.short()))?;
+            }
+        }
+        Ok(())
     }
 
     /// A restore gives the same files.

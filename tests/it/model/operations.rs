@@ -82,6 +82,10 @@ pub enum Op {
     Backup { host: usize, job: usize },
     /// A backup breaks off: the store fails from that call on.
     BrokenBackup { host: usize, job: usize, spared: u64 },
+    /// A prune breaks off likewise.
+    BrokenPrune { grace: Grace, spared: u64 },
+    /// A mirror run breaks off: the mirror's store fails from that call on.
+    BrokenMirror { delete_at_once: bool, spared: u64 },
     /// While a host backs up, prunes come before calls of the store with these numbers.
     Overtaken { host: usize, job: usize, prunes: Vec<(u64, Grace)> },
     /// The newest so many of each job stay, of one host or all.
@@ -186,6 +190,9 @@ fn mishap() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, seconds)| Op::Clock { pick, seconds }),
         3 => (0..HOSTS, 0..JOBS, 0u64..120)
             .prop_map(|(host, job, spared)| Op::BrokenBackup { host, job, spared }),
+        4 => (grace(), 0u64..200).prop_map(|(grace, spared)| Op::BrokenPrune { grace, spared }),
+        3 => (any::<bool>(), 0u64..150)
+            .prop_map(|(delete_at_once, spared)| Op::BrokenMirror { delete_at_once, spared }),
         8 => (0..HOSTS, 0..JOBS, prop::collection::vec((0u64..120, grace()), 1..4))
             .prop_map(|(host, job, prunes)| Op::Overtaken { host, job, prunes }),
         2 => Just(Op::Disaster),

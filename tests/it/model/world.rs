@@ -15,7 +15,6 @@ use mailark::index::Index;
 use mailark::ops::backup;
 use mailark::ops::forget::{self, ForgetError, GroupBy, Period, Plan, Policy};
 use mailark::ops::hold;
-use mailark::ops::mirror::{self, Source as MirrorSource};
 use mailark::ops::purge::{self, PurgeError};
 use mailark::ops::repair::snapshots as repair;
 use mailark::repo::holds::UserSearch;
@@ -39,8 +38,6 @@ use crate::tree::set_mtime;
 
 /// Seat of the administrator, behind those of the hosts.
 pub const ADMIN: usize = HOSTS;
-/// Time for which a mirror keeps what is gone, when it does.
-const MIRROR_KEEPS_S: i64 = 10 * 86_400;
 
 /// Somebody with a key and a cache.
 struct Seat {
@@ -57,6 +54,8 @@ pub struct World {
     pub model: Model,
     /// What the mirror has to hold.
     pub mirrored: Option<Model>,
+    /// A run broke off: the mirror holds that, and some of what came after.
+    pub torn: bool,
     /// How often each kind of thing was done, for the figures.
     pub counts: HashMap<&'static str, u64>,
 }
@@ -107,8 +106,8 @@ impl World {
         };
         let seats = (0..=ADMIN).map(seat).collect();
         let sources = (0..HOSTS).map(|host| Source::new(env.path(&host_name(host)), host as u64)).collect();
-        let (model, mirrored, counts) = Default::default();
-        World { env, seats, sources, model, mirrored, counts }
+        let (model, mirrored, torn, counts) = Default::default();
+        World { env, seats, sources, model, mirrored, torn, counts }
     }
 
     /// The repository with somebody's key.
@@ -120,14 +119,14 @@ impl World {
         open_with(&store, std::slice::from_ref(&self.seats[seat].key)).map_err(text)
     }
 
+    /// The bytes of the file with a full key.
+    pub fn full_key(&self) -> Vec<u8> {
+        self.seats[ADMIN].key.clone()
+    }
+
     /// Somebody's index.
     pub fn index(&self, seat: usize, repository: &Repository) -> Result<RwLock<Index>, String> {
         Index::open(&self.seats[seat].cache, &repository.id()).map(RwLock::new).map_err(text)
-    }
-
-    /// Where the mirror lies.
-    pub fn mirror_root(&self) -> PathBuf {
-        self.env.path("mirror")
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -147,6 +146,8 @@ impl World {
             }
             Op::Backup { host, job } => self.back_up(*host, *job),
             Op::BrokenBackup { host, job, spared } => self.break_off(*host, *job, *spared),
+            Op::BrokenPrune { grace, spared } => self.break_off_prune(*grace, *spared),
+            Op::BrokenMirror { delete_at_once, spared } => self.break_off_mirror(*delete_at_once, *spared),
             Op::Overtaken { host, job, prunes } => self.overtake(*host, *job, prunes),
             Op::KeepLast { count, host } => self.keep_last(*count, *host),
             Op::KeepDaily { count } => self.keep_daily(*count),
@@ -233,15 +234,22 @@ impl World {
         Ok(())
     }
 
+    /// The repository, and what makes its store fail.
+    fn open_faulty(&self, seat: usize) -> Result<(Repository, Arc<FaultSwitch>), String> {
+        let switch = Arc::new(FaultSwitch::default());
+        let store = FaultyStore::new(local(&self.env.repository), Arc::clone(&switch));
+        let repository = self.open_at(seat, Arc::new(store))?;
+        // Records are read once: only then the calls are those of the run itself.
+        Ledger::read(&repository).map_err(text)?;
+        Ok((repository, switch))
+    }
+
     fn break_off(&mut self, host: usize, job: usize, spared: u64) -> Result<(), String> {
         self.count("broken backups");
         let (stored, _) = self.model.stored(host, self.sources[host].entries(job));
-        let switch = Arc::new(FaultSwitch::default());
-        let store = Arc::new(FaultyStore::new(local(&self.env.repository), Arc::clone(&switch)));
-        let repository = self.open_at(host, store)?;
+        let (repository, switch) = self.open_faulty(host)?;
         let index = self.index(host, &repository)?;
-        Ledger::read(&repository).map_err(text)?;
-        switch.arm(FaultPlan { fault: Fault::Error, method: None, spared, lasting: true });
+        switch.arm(breaking(spared));
         let options = self.options(host, job);
         let _ = backup::run(&repository, &index, &options, &Quiet::default(), &Interrupt::default());
         switch.disarm();
@@ -263,7 +271,7 @@ impl World {
         let (stored, _) = self.model.stored(host, self.sources[host].entries(job));
         let refusals: Arc<Mutex<Vec<String>>> = Arc::default();
         let event = |grace: Grace| -> Event {
-            let (root, key) = (self.env.repository.clone(), self.seats[ADMIN].key.clone());
+            let (root, key) = (self.env.repository.clone(), self.full_key());
             let refusals = Arc::clone(&refusals);
             Box::new(move || {
                 let pruned = open_with(&local(&root), &[key]).map_err(text).and_then(|repository| {
@@ -486,30 +494,12 @@ impl World {
         claim(ledger.open_condemns().count() == 0, "a condemn is open")
     }
 
-    fn mirror(&mut self, delete_at_once: bool, reread: bool) -> Result<(), String> {
-        self.count("mirror runs");
-        let repository = self.open(ADMIN)?;
-        let source = MirrorSource::with_key(&repository);
-        let (own, root) = (LocalStore::new(&self.env.repository), self.mirror_root());
-        let target =
-            mirror::open(&source, &self.env.repository, &root, self.mirrored.is_none()).map_err(text)?;
-        mirror::prepare(&source, &own, &target).map_err(text)?;
-        let delete_after_s = if delete_at_once { 0 } else { MIRROR_KEEPS_S };
-        let options = mirror::Options { delete_after_s, reread, dry_run: false, workers: 1 };
-        let target: Arc<dyn Storage> = Arc::new(target);
-        let report = mirror::run(&source, &target, &options, &Quiet::default(), &Interrupt::default());
-        let report = report.map_err(text)?;
-        claim(report.is_whole() && report.only_here.is_empty(), &format!("{report:?}"))?;
-        claim(report.unexplained == 0 && report.replaced == 0, &format!("{report:?}"))?;
-        let mut now = self.model.clone();
-        // The store's time is copied once.
-        for kept in &mut now.kept {
-            let before = self.mirrored.iter().flat_map(|model| &model.kept);
-            if let Some(before) = before.into_iter().find(|before| before.hash == kept.hash) {
-                kept.received = before.received;
-            }
-        }
-        self.mirrored = Some(now);
+    fn break_off_prune(&mut self, grace: Grace, spared: u64) -> Result<(), String> {
+        self.count("broken prunes");
+        let (repository, switch) = self.open_faulty(ADMIN)?;
+        let index = self.index(ADMIN, &repository)?;
+        switch.arm(breaking(spared));
+        let _ = prune(&repository, &index, grace.time());
         Ok(())
     }
 
@@ -542,15 +532,11 @@ impl World {
             .for_each(|kept| kept.received = i128::from(seconds) * 1_000_000_000);
         Ok(())
     }
+}
 
-    fn fall_back_on_the_mirror(&mut self) -> Result<(), String> {
-        let Some(model) = self.mirrored.take() else { return Ok(()) };
-        self.count("disasters");
-        self.model = model;
-        fs::remove_dir_all(&self.env.repository).unwrap();
-        fs::rename(self.mirror_root(), &self.env.repository).unwrap();
-        Ok(())
-    }
+/// A store that fails for good after so many calls.
+pub fn breaking(spared: u64) -> FaultPlan {
+    FaultPlan { fault: Fault::Error, method: None, spared, lasting: true }
 }
 
 /// Puts a copy of a folder in the place of another; where there is nothing to copy, nothing happens.
