@@ -39,7 +39,7 @@ const KEEP_EVERY: u64 = 12;
 struct Form {
     time: Duration,
     kill_every: Duration,
-    /// Of so many kills that are meant for a prune, one is carried out: on a share it has to wait for long.
+    /// Of so many kills that are meant for a prune or a mirror, one is carried out: on a share they wait for long.
     mercy: u64,
 }
 
@@ -325,7 +325,7 @@ impl Stage {
                 tries += 1;
                 let mut victims: Vec<&Actor> = self.actors.iter().collect();
                 if self.dice("killer", tries, 1, form.mercy) != 0 {
-                    victims.retain(|actor| actor.name != "pruner");
+                    victims.retain(|actor| !["pruner", "mirrorer"].contains(&actor.name));
                 }
                 let first = self.dice("killer", tries, 0, victims.len() as u64) as usize;
                 // The next in turn when that one does nothing just now.
