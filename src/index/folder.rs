@@ -135,7 +135,7 @@ fn is_folder_name(name: &str) -> bool {
     name.len() == NAME_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+pub(super) fn make_folder(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(IndexError::io(path))?;
     let mode = fs::metadata(path).map_err(IndexError::io(path))?.permissions().mode();
     if mode & 0o077 != 0 {

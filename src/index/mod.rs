@@ -26,6 +26,7 @@ mod page;
 mod record;
 mod run;
 mod run_writer;
+pub mod scan;
 mod sweep;
 mod tables;
 mod update;

@@ -14,6 +14,7 @@ use super::merge::{self, MergeJob};
 use super::record::Record;
 use super::run::Run;
 use super::run_writer::RunWriter;
+use super::scan::ScanCache;
 use super::tables::DeltaRow;
 use super::view::View;
 use super::{DeltaPack, Location, PackNumber, Result};
@@ -113,6 +114,7 @@ impl Index {
     pub fn wipe(dir: &Path, repository: &RepositoryId) -> Result<()> {
         let place = Place::create(dir, repository)?;
         let lock = place.lock()?;
+        ScanCache::wipe(dir, repository);
         place.clear(&lock)
     }
 

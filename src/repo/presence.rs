@@ -18,6 +18,8 @@ pub struct Presence<'a> {
     /// How many of them no record explains.
     lost: usize,
     /// Something was lost: what earlier snapshots refer to is looked at closely.
+    ///
+    /// What a prune is about to delete is no loss: it spares what a snapshot refers to.
     pub doubtful: bool,
 }
 
@@ -54,7 +56,7 @@ impl<'a> Presence<'a> {
             lost.retain(|pack| !now.doomed.contains_key(pack));
         }
         let lost = lost.len();
-        let doubtful = unusable_deltas > 0 || !absent.is_empty();
+        let doubtful = unusable_deltas > 0 || lost > 0;
         Ok(Presence { index, domain, absent, lost, doubtful })
     }
 

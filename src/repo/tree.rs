@@ -66,31 +66,36 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    /// Adds the next entry; `store` stores a page and gives its id.
+    /// Adds the next entry; `store` stores a page and gives its id. Gives the leaf that this entry ends.
     pub fn push<E>(
         &mut self,
         entry: Entry,
         store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
-    ) -> Result<(), E> {
+    ) -> Result<Option<BlobId>, E> {
         self.totals += entry.totals();
         self.entry_bytes += entry_bytes(&entry);
         self.entries.push(entry);
         let last = self.entries.last().expect("just pushed");
         if self.cut.ends_after(&last.name, 0, self.entries.len(), self.entry_bytes) {
-            self.close_leaf(store)?;
+            return self.close_leaf(store);
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn close_leaf<E>(&mut self, store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>) -> Result<(), E> {
+    /// Ends the leaf at hand and gives it, if it holds anything.
+    pub fn close_leaf<E>(
+        &mut self,
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<Option<BlobId>, E> {
         let entries = std::mem::take(&mut self.entries);
         self.entry_bytes = 0;
-        let Some(first) = entries.first().map(|entry| entry.name.clone()) else { return Ok(()) };
+        let Some(first) = entries.first().map(|entry| entry.name.clone()) else { return Ok(None) };
         let mut totals = Totals::default();
         entries.iter().for_each(|entry| totals += entry.totals());
         let last = entries.last().expect("not empty").name.clone();
         let page = store(&Page::Leaf(entries).encode())?;
-        self.add_fence(0, Fence { first, page, totals }, &last, store)
+        self.add_fence(0, Fence { first, page, totals }, &last, store)?;
+        Ok(Some(page))
     }
 
     /// Adds a page that ends with `last` to the fences of `level`, closing the fence page where the name says so.
@@ -187,14 +192,63 @@ pub fn read_page<E: std::error::Error, B: AsRef<[u8]>>(
     }
 }
 
-/// The entries of a folder in order of their names, read page by page.
-pub struct Listing<F> {
+/// The leaves of a folder in order, read one by one, with their names.
+pub struct Leaves<F> {
     fetch: F,
     /// Pages still to be read, the next one last, with their level.
     pending: Vec<(BlobId, u8)>,
-    entries: std::vec::IntoIter<Entry>,
-    /// Name of the entry given last: the order must hold over pages too.
+    /// Name of the last entry of the leaf given last: the order must hold over pages too.
     last: Vec<u8>,
+}
+
+impl<F, B, E> Leaves<F>
+where
+    F: FnMut(&BlobId) -> Result<B, E>,
+    B: AsRef<[u8]>,
+    E: std::error::Error + 'static,
+{
+    /// Lists a folder.
+    pub fn new(tree: &Tree, fetch: F) -> Leaves<F> {
+        let pending = tree.root.map(|root| (root, tree.levels)).into_iter().collect();
+        Leaves { fetch, pending, last: Vec::new() }
+    }
+}
+
+impl<F, B, E> Iterator for Leaves<F>
+where
+    F: FnMut(&BlobId) -> Result<B, E>,
+    B: AsRef<[u8]>,
+    E: std::error::Error + 'static,
+{
+    type Item = Result<(BlobId, Vec<Entry>), TreeError<E>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (page, level) = self.pending.pop()?;
+            match read_page(&page, level, &mut self.fetch) {
+                Ok(Page::Leaf(entries)) => {
+                    if entries[0].name <= self.last && !self.last.is_empty() {
+                        let detail = "names are out of order".to_owned();
+                        // Pages that repeat could go on for ever: what follows is not worth a look.
+                        self.pending.clear();
+                        return Some(Err(TreeError::Page { page, detail }));
+                    }
+                    self.last.clone_from(&entries[entries.len() - 1].name);
+                    return Some(Ok((page, entries)));
+                }
+                Ok(Page::Fence(fences)) => {
+                    self.pending.extend(fences.iter().rev().map(|fence| (fence.page, level - 1)));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// The entries of a folder in order of their names, read page by page.
+pub struct Listing<F> {
+    leaves: Leaves<F>,
+    entries: std::vec::IntoIter<Entry>,
 }
 
 impl<F, B, E> Listing<F>
@@ -205,8 +259,7 @@ where
 {
     /// Lists a folder.
     pub fn new(tree: &Tree, fetch: F) -> Listing<F> {
-        let pending = tree.root.map(|root| (root, tree.levels)).into_iter().collect();
-        Listing { fetch, pending, entries: Vec::new().into_iter(), last: Vec::new() }
+        Listing { leaves: Leaves::new(tree, fetch), entries: Vec::new().into_iter() }
     }
 }
 
@@ -223,21 +276,8 @@ where
             if let Some(entry) = self.entries.next() {
                 return Some(Ok(entry));
             }
-            let (page, level) = self.pending.pop()?;
-            match read_page(&page, level, &mut self.fetch) {
-                Ok(Page::Leaf(entries)) => {
-                    if entries[0].name <= self.last && !self.last.is_empty() {
-                        let detail = "names are out of order".to_owned();
-                        // Pages that repeat could go on for ever: what follows is not worth a look.
-                        self.pending.clear();
-                        return Some(Err(TreeError::Page { page, detail }));
-                    }
-                    self.last.clone_from(&entries[entries.len() - 1].name);
-                    self.entries = entries.into_iter();
-                }
-                Ok(Page::Fence(fences)) => {
-                    self.pending.extend(fences.iter().rev().map(|fence| (fence.page, level - 1)));
-                }
+            match self.leaves.next()? {
+                Ok((_, entries)) => self.entries = entries.into_iter(),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -291,7 +331,9 @@ mod tests {
             pages.insert(id, bytes.to_vec());
             Ok::<_, Infallible>(id)
         };
-        names.iter().for_each(|name| builder.push(entry(name.clone()), &mut store).unwrap());
+        for name in names {
+            builder.push(entry(name.clone()), &mut store).unwrap();
+        }
         builder.finish(&mut store).unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! A folder open by descriptor: its listing, and its files opened relative to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,6 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, SeekFrom, openat, seek};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
+use super::calls::Calls;
 use super::meta::{self, FileKey, Kind, Meta};
 use super::problem::{Problem, What, join};
 use super::read::OpenFile;
@@ -46,6 +48,8 @@ pub struct OpenDir {
     without_atime: AtomicBool,
     /// A lone file that is stored under another name than it has: (stored, real).
     alias: Option<(Name, Name)>,
+    /// Shared by all folders of a walk.
+    calls: Arc<Calls>,
 }
 
 /// One call of `getdents` fills at most this many bytes, about 1,500 names.
@@ -76,7 +80,8 @@ impl OpenDir {
     /// Wraps a descriptor of a folder; `path` is what people are told about it.
     pub fn from_fd(fd: OwnedFd, path: Vec<u8>) -> Result<OpenDir> {
         let key = meta::of_open(&fd)?.key();
-        Ok(OpenDir { fd, path, key, without_atime: AtomicBool::new(true), alias: None })
+        let (without_atime, calls) = (AtomicBool::new(true), Arc::default());
+        Ok(OpenDir { fd, path, key, without_atime, alias: None, calls })
     }
 
     /// Opens a folder by its path, following links on the way and at the end.
@@ -84,7 +89,7 @@ impl OpenDir {
         let try_it = AtomicBool::new(true);
         let fd = open_without_atime(CWD, path, FOLDER_FLAGS, &try_it)?;
         let key = meta::of_open(&fd)?.key();
-        Ok(OpenDir { fd, path: shown, key, without_atime: try_it, alias: None })
+        Ok(OpenDir { fd, path: shown, key, without_atime: try_it, alias: None, calls: Arc::default() })
     }
 
     /// Makes the folder hand out the file `real` when it is asked for `stored`.
@@ -97,7 +102,7 @@ impl OpenDir {
         let fd = open_without_atime(self.fd(), name, FOLDER_FLAGS | no_follow, &self.without_atime)?;
         let key = meta::of_open(&fd)?.key();
         let without_atime = AtomicBool::new(self.without_atime.load(Ordering::Relaxed));
-        Ok(OpenDir { fd, path, key, without_atime, alias: None })
+        Ok(OpenDir { fd, path, key, without_atime, alias: None, calls: Arc::clone(&self.calls) })
     }
 
     /// Opens a folder in this one; a link is refused.
@@ -121,6 +126,11 @@ impl OpenDir {
         &self.path
     }
 
+    /// What was asked of the system through this folder and all others of its walk.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
+    }
+
     /// Device and inode.
     pub fn key(&self) -> FileKey {
         self.key
@@ -142,6 +152,7 @@ impl OpenDir {
     ///
     /// What was read before an error is kept.
     pub fn names(&self) -> (Vec<(u64, Name)>, Result<()>) {
+        Calls::count(&self.calls.folders_listed);
         let mut names = Vec::new();
         if let Err(error) = seek(&self.fd, SeekFrom::Start(0)) {
             return (names, Err(error));
@@ -183,6 +194,7 @@ impl OpenDir {
 
     /// Looks at one entry of the folder.
     pub fn look(&self, name: Box<[u8]>) -> std::result::Result<Listed, Problem> {
+        Calls::count(&self.calls.entries_looked_at);
         let real = self.real(&name);
         let trouble = |errno| Problem::from_errno(join(&self.path, real), errno);
         let unsupported = |why| Problem::new(join(&self.path, real), What::Unsupported, why);
@@ -204,6 +216,7 @@ impl OpenDir {
     /// The file may have been replaced by another regular file since: then that one is given, with its own
     /// [`OpenFile::meta`] and [`OpenFile::replaced`] set. Anything else in its place is a problem.
     pub fn open_file(&self, listed: &Listed) -> std::result::Result<OpenFile, Problem> {
+        Calls::count(&self.calls.files_opened);
         let name = self.real(&listed.name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         // Owners differ from file to file, so the refusal for one says nothing about the next.

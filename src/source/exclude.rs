@@ -89,6 +89,14 @@ fn parse(pattern: &[u8]) -> Result<Option<Rule>, SourceError> {
 }
 
 impl Excludes {
+    /// The rules as texts that differ whenever the rules do.
+    pub fn patterns(&self) -> impl Iterator<Item = String> {
+        let text = |rule: &Rule| {
+            format!("{} {} {} {}", rule.by_name, rule.folders_only, rule.takes_back, rule.glob.glob())
+        };
+        self.rules.iter().map(text)
+    }
+
     /// Takes patterns in order; empty ones are skipped.
     pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> Result<Excludes, SourceError> {
         let mut excludes = Excludes::default();

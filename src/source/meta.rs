@@ -79,10 +79,25 @@ impl Meta {
         (self.device, self.inode)
     }
 
+    /// Modification time, unix nanoseconds.
+    pub fn mtime(&self) -> i64 {
+        nanos(self.mtime_s, self.mtime_ns)
+    }
+
+    /// Change time, unix nanoseconds.
+    pub fn ctime(&self) -> i64 {
+        nanos(self.ctime_s, self.ctime_ns)
+    }
+
     /// True when a file holds so few blocks that it must have holes worth looking for.
     pub fn maybe_sparse(&self) -> bool {
         self.size >= SPARSE_BYTES_MIN && self.blocks.saturating_mul(512) < self.size
     }
+}
+
+/// One number, as far as 64 bits reach: the years 1677 to 2262.
+fn nanos(seconds: i64, nanos: u32) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos.into())
 }
 
 /// Files below this are read as they are: finding their holes costs more than their zeros.

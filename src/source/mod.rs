@@ -6,10 +6,12 @@
 //! is for a source that cannot be used at all. Neither can be made from a repository's error, so that a
 //! failed write is never taken for a source problem.
 
+pub mod calls;
 pub mod command;
 pub mod dir;
 pub mod exclude;
 pub mod extents;
+pub mod file_system;
 pub mod ladder;
 pub mod meta;
 pub mod names;

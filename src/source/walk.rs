@@ -3,24 +3,26 @@
 //! The protocol: [`Event::Enter`] gives a folder with all its entries; then each of its folders, in the order
 //! of their names, comes as an `Enter` ... [`Event::Leave`] of its own; then `Leave`. Every entry of kind
 //! directory gets exactly one such pair, whatever became of it ([`FolderState`]), so that a consumer can
-//! build the tree from the bottom up with one stack. Entries that are left out are in no listing.
+//! build the tree from the bottom up with one stack; but for those that it does not want to see
+//! ([`Walk::pass_over`]). Entries that are left out are in no listing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::vec;
 
 use rustix::io::Errno;
 
 use super::SourceError;
+use super::calls::Calls;
 use super::dir::{Listed, OpenDir};
 use super::exclude::Excludes;
+use super::file_system::FileSystem;
 use super::ladder::Ladder;
 use super::meta::{FileKey, Kind, Meta};
 use super::problem::{Problem, What, join};
 use super::start::{self, Found, Start};
 use super::xattr;
-use crate::base::{bytes, limits};
+use crate::base::{bytes, clock, limits};
 
 /// What a walk takes and leaves out.
 #[derive(Debug, Default)]
@@ -57,6 +59,10 @@ pub struct Folder {
     pub meta: Meta,
     /// What became of it.
     pub state: FolderState,
+    /// The file system it lies on.
+    pub file_system: FileSystem,
+    /// When it was opened, unix nanoseconds: right before it was listed, and after `meta` was read.
+    pub seen: i64,
     /// To open its files with; keep it no longer than needed, it holds a descriptor.
     pub dir: Option<Arc<OpenDir>>,
     /// Its entries, sorted by name.
@@ -91,7 +97,7 @@ struct Child {
 
 #[derive(Debug)]
 struct Frame {
-    children: vec::IntoIter<Child>,
+    children: VecDeque<Child>,
     /// Length of the walk's path above this folder.
     parent_bytes: usize,
     on_ladder: bool,
@@ -104,6 +110,9 @@ pub struct Walk {
     own: HashSet<FileKey>,
     logical: Vec<u8>,
     device: u64,
+    calls: Arc<Calls>,
+    /// By device.
+    file_systems: HashMap<u64, FileSystem>,
     root: Option<Box<Folder>>,
     ladder: Ladder,
     frames: Vec<Frame>,
@@ -123,12 +132,14 @@ impl Walk {
         };
         let trouble =
             |error: Errno| SourceError::Start { path: bytes::display(&start.path), error: error.into() };
-        let (root_path, device) = (dir.path().to_vec(), dir.key().0);
+        let (root_path, device, calls) = (dir.path().to_vec(), dir.key().0, Arc::clone(dir.calls()));
         let mut walk = Walk {
             options,
             own,
             logical: start.logical.clone(),
             device,
+            calls,
+            file_systems: HashMap::new(),
             root: None,
             ladder: Ladder::default(),
             frames: Vec::new(),
@@ -167,11 +178,14 @@ impl Walk {
             Ok(listed) => entries.push(listed),
             Err(problem) => problems.push(problem),
         }
+        let (file_system, seen) = (self.file_system(&dir), clock::now() as i64);
         let dir = Some(Arc::new(dir));
         Ok(Folder {
             path: Vec::new(),
             meta,
             state: FolderState::Partial,
+            file_system,
+            seen,
             dir,
             entries,
             problems,
@@ -179,9 +193,21 @@ impl Walk {
         })
     }
 
+    /// Leaves out a folder of the folder entered last: nothing of it comes.
+    pub fn pass_over(&mut self, name: &[u8]) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.children.retain(|child| *child.name != *name);
+        }
+    }
+
     /// The logical path of the first folder: of the start, or of the folder around a start that is none.
     pub fn logical(&self) -> &[u8] {
         &self.logical
+    }
+
+    /// What it asks of the system.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// The device that the start lies on.
@@ -189,7 +215,12 @@ impl Walk {
         self.device
     }
 
-    fn read_folder(&self, dir: Arc<OpenDir>, path: Vec<u8>, mut meta: Meta) -> Folder {
+    fn file_system(&mut self, dir: &OpenDir) -> FileSystem {
+        *self.file_systems.entry(dir.key().0).or_insert_with(|| FileSystem::of(dir.fd()))
+    }
+
+    fn read_folder(&mut self, dir: Arc<OpenDir>, path: Vec<u8>, mut meta: Meta) -> Folder {
+        let (file_system, seen) = (self.file_system(&dir), clock::now() as i64);
         let mut listing = dir.list();
         match xattr::read_xattrs(dir.fd()) {
             Ok(xattrs) => {
@@ -213,6 +244,8 @@ impl Walk {
             path,
             meta,
             state: FolderState::Read,
+            file_system,
+            seen,
             dir: Some(dir),
             left_out: (before - listing.entries.len()) as u64,
             entries: listing.entries,
@@ -221,14 +254,14 @@ impl Walk {
     }
 
     fn push_frame(&mut self, folder: &Folder, parent_bytes: usize) {
-        let children: Vec<Child> = folder
+        let children: VecDeque<Child> = folder
             .entries
             .iter()
             .filter(|listed| listed.kind == Kind::Directory)
             .map(|listed| Child { name: listed.name.clone(), meta: listed.meta.clone() })
             .collect();
         let on_ladder = folder.state == FolderState::Read;
-        self.frames.push(Frame { children: children.into_iter(), parent_bytes, on_ladder });
+        self.frames.push(Frame { children, parent_bytes, on_ladder });
     }
 
     fn open_child(&mut self, child: &Child) -> Result<(Arc<OpenDir>, Meta), (FolderState, Option<Problem>)> {
@@ -269,6 +302,8 @@ impl Walk {
                 path: self.path.clone(),
                 meta: child.meta,
                 state,
+                file_system: FileSystem { id: 0, settle: i64::MAX, tick: i64::MAX },
+                seen: 0,
                 dir: None,
                 entries: Vec::new(),
                 problems: problem.into_iter().collect(),
@@ -287,7 +322,7 @@ impl Iterator for Walk {
         if let Some(root) = self.root.take() {
             return Some(Event::Enter(root));
         }
-        if let Some(child) = self.frames.last_mut()?.children.next() {
+        if let Some(child) = self.frames.last_mut()?.children.pop_front() {
             return Some(Event::Enter(Box::new(self.descend(child))));
         }
         let frame = self.frames.pop()?;

@@ -99,6 +99,8 @@ const PACK_BYTES: u64 = 16 << 10;
 /// A backup of a source as `/data`.
 pub fn options(host: &str, job: &str, source: &Path) -> backup::Options {
     backup::Options {
+        care: backup::Care::default(),
+        cache_dir: None,
         host_name: host.to_owned(),
         job: job.to_owned(),
         starts: vec![Start::new(source, Some(b"/data")).unwrap()],

@@ -24,6 +24,7 @@ mod golden;
 mod hostile;
 mod lab;
 mod layers;
+mod levels;
 mod library;
 mod mirror;
 mod model;

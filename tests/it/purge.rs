@@ -14,7 +14,7 @@ use crate::support::{Output, TestEnv, copy_folder, dice, finished, is_root, sign
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
 fn ignore() -> Ignore {
-    Ignore { owners: !is_root(), folder_times: true }
+    Ignore { owners: !is_root(), folder_times: true, ..Ignore::default() }
 }
 
 fn ids(env: &TestEnv) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::support::{TestEnv, is_root, noise};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, message_name};
 
 fn ignore() -> Ignore {
-    Ignore { owners: !is_root(), folder_times: true }
+    Ignore { owners: !is_root(), folder_times: true, ..Ignore::default() }
 }
 
 /// Two users and so many large files that they fill several packs; the pages stand in the last.

@@ -18,7 +18,7 @@ use crate::cli::output::{count, duration, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
 use crate::cli::settings::Origin;
-use crate::ops::backup::{self, Options, Report, Stream};
+use crate::ops::backup::{self, Care, Options, Report, Stream};
 use crate::repo::snapshots::Listed;
 use crate::source::exclude::Excludes;
 use crate::source::start::Start;
@@ -53,6 +53,12 @@ pub struct BackupArgs {
     /// Stay on the file systems that the paths lie on
     #[arg(long)]
     pub one_file_system: bool,
+    /// List every folder and look at every file, also where nothing seems to have been touched
+    #[arg(long)]
+    pub rescan: bool,
+    /// Read every file
+    #[arg(long)]
+    pub reread: bool,
     /// What is gone is meant to be gone: do not call the snapshot suspect
     #[arg(long)]
     pub accept_loss: bool,
@@ -168,6 +174,8 @@ pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         tags: request.tags,
         accept_loss: args.accept_loss,
         dry_run: args.dry_run,
+        care: Care { rescan: args.rescan, reread: args.reread },
+        cache_dir: session::index_dir(context, &session.repository),
         workers: session::workers(),
     };
     let meter = Meter::start("backup", context.output.manner());
@@ -375,9 +383,26 @@ fn tell_more(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
         raw.small, raw.not_base64, raw.bad_characters, raw.irregular_lines, raw.not_canonical, raw.too_many_runs
     ))?;
     out.summary(&format!(
+        "folders passed over untouched: {}, listed: {}; entries looked at: {}, files opened: {}",
+        count(report.folders_passed_over),
+        count(report.calls[0]),
+        count(report.calls[1]),
+        count(report.calls[2])
+    ))?;
+    for (same, files) in report.recognised.iter().filter(|(_, files)| *files > 0) {
+        out.summary(&format!("not read: {} ({})", count(*files), same.sentence()))?;
+    }
+    for (why, files) in report.read_because.iter().filter(|(_, files)| *files > 0) {
+        out.summary(&format!("read: {} ({})", count(*files), why.sentence()))?;
+    }
+    out.summary(&format!(
         "changed while read: {}, left out by pattern: {}",
         report.changed_while_read, report.left_out
     ))
+}
+
+fn words<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Value {
+    Value::Object(counts.map(|(word, files)| (word.to_owned(), files.into())).collect())
 }
 
 fn as_json(report: &Report, options: &Options) -> Value {
@@ -396,6 +421,12 @@ fn as_json(report: &Report, options: &Options) -> Value {
         "files_read": report.files_read,
         "bytes_read": report.bytes_read,
         "files_unchanged": report.files_unchanged,
+        "folders_passed_over": report.folders_passed_over,
+        "folders_listed": report.calls[0],
+        "entries_looked_at": report.calls[1],
+        "files_opened": report.calls[2],
+        "recognised": words(report.recognised.iter().map(|(same, files)| (same.word(), *files))),
+        "read_because": words(report.read_because.iter().map(|(why, files)| (why.word(), *files))),
         "changed_while_read": report.changed_while_read,
         "vanished": report.vanished,
         "left_out": report.left_out,

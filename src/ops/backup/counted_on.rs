@@ -55,6 +55,19 @@ impl CountedOn<'_> {
     pub fn settle(&self, job: &str, hash: &ObjectHash) {
         let index = self.index.read().expect("no holder panics");
         let _ = index.set(&fact(job), &hash.0);
+        let Ok(deltas) = index.deltas() else { return };
+        let mut deltas: Vec<[u8; 32]> = deltas.into_iter().map(|hash| hash.0).collect();
+        deltas.sort_unstable();
+        let _ = index.set(&deltas_fact(job), &deltas.concat());
+    }
+
+    /// Is every delta still there that was when the job's last snapshot was made? Where one is gone, blobs that
+    /// snapshot refers to may be unknown, though no pack is missing.
+    pub fn keeps_deltas(&self, job: &str) -> Result<bool, RepoError> {
+        let index = self.index.read().expect("no holder panics");
+        let Some(then) = index.get(&deltas_fact(job))? else { return Ok(false) };
+        let now = index.deltas()?;
+        Ok(then.chunks(32).all(|hash| hash.try_into().is_ok_and(|hash| now.contains(&ObjectHash(hash)))))
     }
 
     /// Did the run that made this snapshot get to the end? Without any doom nothing can be missing.
@@ -65,6 +78,10 @@ impl CountedOn<'_> {
         let index = self.index.read().expect("no holder panics");
         Ok(index.get(&fact(job))?.is_some_and(|known| known == hash.0))
     }
+}
+
+fn deltas_fact(job: &str) -> String {
+    format!("deltas {job}")
 }
 
 fn fact(job: &str) -> String {

@@ -5,16 +5,19 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::scan::Sight;
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, Node};
 use crate::format::snapshot::Tree;
+use crate::index::scan::Trace;
 use crate::repo::RepoError;
 use crate::repo::tree::{PageCut, TreeBuilder};
+use crate::source::meta::{Kind, Meta};
 
 /// What became of one listed name.
 pub enum Slot {
-    /// An entry of the snapshot.
-    Entry(Box<Entry>),
+    /// An entry of the snapshot, and what the next run is to know of it.
+    Entry(Box<Entry>, Trace),
     /// Nothing: it vanished, or could not be read.
     Nothing,
 }
@@ -24,6 +27,12 @@ struct Assembly<'a> {
     slots: Vec<Option<Slot>>,
     next: usize,
     builder: Option<TreeBuilder<'a>>,
+    /// Something that was listed has no entry.
+    is_lacking: bool,
+    /// Traces of the page at hand.
+    traces: Vec<Trace>,
+    /// The pages before it.
+    pages: Vec<(BlobId, Vec<Trace>)>,
 }
 
 /// A folder on its way into the snapshot.
@@ -31,6 +40,8 @@ pub struct FolderJob<'a> {
     /// The folder's own entry, still without its listing; `None` for the listing of a part.
     own: Option<Box<Entry>>,
     parent: Option<(Arc<FolderJob<'a>>, usize)>,
+    /// Tells the scan cache what was seen.
+    sight: Option<Sight>,
     assembly: Mutex<Assembly<'a>>,
     /// The finished listing of a part.
     finished: Mutex<Option<Tree>>,
@@ -38,8 +49,8 @@ pub struct FolderJob<'a> {
 
 impl<'a> FolderJob<'a> {
     /// The listing of a part, with `names` entries to come.
-    pub fn part(cut: &'a PageCut, names: usize) -> Arc<FolderJob<'a>> {
-        Self::make(cut, names, None, None)
+    pub fn part(cut: &'a PageCut, names: usize, sight: Option<Sight>) -> Arc<FolderJob<'a>> {
+        Self::make(cut, names, None, None, sight)
     }
 
     /// A folder whose own entry goes into slot `slot` of `parent`.
@@ -47,10 +58,11 @@ impl<'a> FolderJob<'a> {
         cut: &'a PageCut,
         names: usize,
         own: Entry,
-        parent: &Arc<FolderJob<'a>>,
-        slot: usize,
+        parent: (&Arc<FolderJob<'a>>, usize),
+        sight: Option<Sight>,
     ) -> Arc<FolderJob<'a>> {
-        Self::make(cut, names, Some(Box::new(own)), Some((Arc::clone(parent), slot)))
+        let (parent, slot) = parent;
+        Self::make(cut, names, Some(Box::new(own)), Some((Arc::clone(parent), slot)), sight)
     }
 
     fn make(
@@ -58,11 +70,24 @@ impl<'a> FolderJob<'a> {
         names: usize,
         own: Option<Box<Entry>>,
         parent: Option<(Arc<FolderJob<'a>>, usize)>,
+        sight: Option<Sight>,
     ) -> Arc<FolderJob<'a>> {
         let mut slots = Vec::new();
         slots.resize_with(names, || None);
-        let assembly = Assembly { slots, next: 0, builder: Some(TreeBuilder::new(cut)) };
-        Arc::new(FolderJob { own, parent, assembly: Mutex::new(assembly), finished: Mutex::new(None) })
+        let assembly = Assembly {
+            slots,
+            next: 0,
+            builder: Some(TreeBuilder::new(cut)),
+            is_lacking: false,
+            traces: Vec::new(),
+            pages: Vec::new(),
+        };
+        Arc::new(FolderJob { own, parent, sight, assembly: Mutex::new(assembly), finished: Mutex::new(None) })
+    }
+
+    /// What the next run is to know of a file of this folder.
+    pub fn trace(&self, kind: &Kind, meta: &Meta) -> Trace {
+        self.sight.as_ref().map_or(Trace::NONE, |sight| sight.trace(kind, meta))
     }
 
     /// Delivers entries to their slots; `store` stores a page.
@@ -80,7 +105,7 @@ impl<'a> FolderJob<'a> {
             };
             let mut own = job.own.clone().expect("a folder below another has an entry");
             own.node = Node::Folder(tree);
-            finished = parent.place([(*slot, Slot::Entry(own))], store)?;
+            finished = parent.place([(*slot, Slot::Entry(own, Trace::NONE))], store)?;
             let parent = Arc::clone(parent);
             job = parent;
         }
@@ -102,14 +127,26 @@ impl<'a> FolderJob<'a> {
         while let Some(slot) = assembly.slots.get_mut(assembly.next) {
             match slot.take() {
                 None => return Ok(None),
-                Some(Slot::Entry(entry)) => builder.push(*entry, store)?,
-                Some(Slot::Nothing) => {}
+                Some(Slot::Entry(entry, trace)) => {
+                    assembly.traces.push(trace);
+                    if let Some(page) = builder.push(*entry, store)? {
+                        assembly.pages.push((page, std::mem::take(&mut assembly.traces)));
+                    }
+                }
+                Some(Slot::Nothing) => assembly.is_lacking = true,
             }
             assembly.next += 1;
         }
         assembly.slots = Vec::new();
-        let builder = assembly.builder.take().expect("present above");
-        builder.finish(store).map(Some)
+        let mut builder = assembly.builder.take().expect("present above");
+        if let Some(page) = builder.close_leaf(store)? {
+            assembly.pages.push((page, std::mem::take(&mut assembly.traces)));
+        }
+        let tree = builder.finish(store)?;
+        if let Some(sight) = &self.sight {
+            sight.tell(&tree, std::mem::take(&mut assembly.pages), !assembly.is_lacking);
+        }
+        Ok(Some(tree))
     }
 
     /// The finished listing of a part; `None` while something is missing.

@@ -8,8 +8,11 @@ mod counted_on;
 mod folder;
 mod parent;
 mod pipeline;
+pub mod reason;
+mod recorder;
 mod report;
 mod run;
+mod scan;
 mod stream;
 mod suspect;
 mod worker;
@@ -19,6 +22,7 @@ use std::path::PathBuf;
 
 pub use report::{Finding, Report};
 pub use run::run;
+pub use scan::Care;
 
 use crate::base::id::ObjectHash;
 use crate::repo::RepoError;
@@ -48,6 +52,10 @@ pub struct Options {
     pub accept_loss: bool,
     /// Look, but store nothing.
     pub dry_run: bool,
+    /// How thoroughly to look.
+    pub care: Care,
+    /// Where caches lie; without, every file is looked at.
+    pub cache_dir: Option<PathBuf>,
     /// Threads that read.
     pub workers: usize,
 }

@@ -1,32 +1,38 @@
-//! What the previous snapshot of the job knows: unchanged files are taken from it without being read.
+//! What the previous snapshot of the job knows, and the scan cache beside it: unchanged files are taken from there
+//! without being read.
 
 use std::cmp::Ordering;
-use std::iter::Peekable;
+use std::collections::VecDeque;
 
+use super::reason::{Same, Why};
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, File, Node, Xattr};
 use crate::format::snapshot::Tree;
+use crate::index::scan::{Trace, Traces};
 use crate::mail::maildir;
 use crate::repo::RepoError;
 use crate::repo::reader::{Blob, BlobReader};
-use crate::repo::tree::{Listing, TreeError};
+use crate::repo::tree::{Leaves, TreeError};
 use crate::source::dir::Listed;
-use crate::source::meta::Kind;
+use crate::source::meta::{Kind, Meta};
 
 /// A file this young when the previous run began may have been written again within one tick of its clock.
-const SETTLED_NANOS: i128 = 2_000_000_000;
+const SETTLED_NANOS: i64 = 2_000_000_000;
 
 /// One tick of a file system's clock, at its coarsest on Linux.
-const TICK_NANOS: i128 = 10_000_000;
+const TICK_NANOS: i64 = 10_000_000;
 
 type Fetch<'a> = Box<dyn FnMut(&BlobId) -> Result<Blob, RepoError> + 'a>;
-type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, TreeError<RepoError>>> + 'a>;
+type Pages<'a> = Box<dyn Iterator<Item = Result<(BlobId, Vec<Entry>), TreeError<RepoError>>> + 'a>;
 
 /// The same folder in the parent snapshot, walked along with the new listing.
 pub struct ParentFolder<'a> {
-    entries: Option<Peekable<Entries<'a>>>,
+    pages: Option<Pages<'a>>,
+    /// Entries of the page at hand, with what the scan cache knows of them, if anything.
+    entries: VecDeque<(Entry, Option<Trace>)>,
+    traces: Traces,
     /// When the parent began, unix nanoseconds.
-    started: i128,
+    started: i64,
     /// The folder holds messages, whose flags are no part of their identity.
     of_messages: bool,
 }
@@ -37,6 +43,8 @@ pub struct KnownFile {
     pub file: File,
     /// Its extended attributes, unless they may have changed.
     pub xattrs: Option<Vec<Xattr>>,
+    /// How it was recognised.
+    pub same: Same,
 }
 
 /// What of a name stays the same for as long as the file does.
@@ -47,74 +55,154 @@ fn identity(of_messages: bool, name: &[u8]) -> &[u8] {
 /// What the parent says about one listed name.
 pub enum Known {
     /// Nothing that helps.
-    Unknown,
+    Unknown(Why),
     /// The same file, unchanged.
     File(Box<KnownFile>),
     /// A folder that was there already.
-    Folder(Tree),
+    Folder(Box<Entry>, Tree),
+}
+
+/// Do folders of this name hold messages?
+pub fn is_of_messages(name: &[u8]) -> bool {
+    matches!(name, b"cur" | b"new")
+}
+
+/// Is it the very file that was seen then? Without birth times the number alone proves little.
+pub fn is_same_file(trace: &Trace, entry: &Entry, file: &File, meta: &Meta) -> bool {
+    trace.inode == meta.inode
+        && trace.birth == meta.birth.unwrap_or(0)
+        && file.size == meta.size
+        && (entry.mtime_s, entry.mtime_ns) == (meta.mtime_s, meta.mtime_ns)
 }
 
 impl<'a> ParentFolder<'a> {
     /// Without a parent, everything is new.
     pub fn none() -> ParentFolder<'a> {
-        ParentFolder { entries: None, started: 0, of_messages: false }
+        ParentFolder {
+            pages: None,
+            entries: VecDeque::new(),
+            traces: Traces::default(),
+            started: 0,
+            of_messages: false,
+        }
     }
 
-    /// The folder `name` with listing `tree` in the parent that began at `started`.
-    pub fn new(tree: &Tree, name: &[u8], started: i64, reader: &'a BlobReader<'a>) -> ParentFolder<'a> {
+    /// The folder `name` with listing `tree` in the parent that began at `started`; `traces` are its files'.
+    pub fn new(
+        tree: &Tree,
+        name: &[u8],
+        started: i64,
+        reader: &'a BlobReader<'a>,
+        traces: Traces,
+    ) -> ParentFolder<'a> {
         let fetch: Fetch<'a> = Box::new(|id| reader.page(id));
-        let entries: Entries<'a> = Box::new(Listing::new(tree, fetch));
-        let of_messages = matches!(name, b"cur" | b"new");
-        ParentFolder { entries: Some(entries.peekable()), started: started.into(), of_messages }
+        let pages: Pages<'a> = Box::new(Leaves::new(tree, fetch));
+        let of_messages = is_of_messages(name);
+        ParentFolder { pages: Some(pages), entries: VecDeque::new(), traces, started, of_messages }
+    }
+
+    /// The next entry, unless there is none or a page cannot be read: then everything that follows is new, which
+    /// costs time, and no mail.
+    fn peek(&mut self) -> Option<&(Entry, Option<Trace>)> {
+        while self.entries.is_empty() {
+            let Some(Ok((page, entries))) = self.pages.as_mut()?.next() else {
+                self.pages = None;
+                return None;
+            };
+            let traces = self.traces.of_page(&page, entries.len());
+            let traces = traces.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+            self.entries = entries.into_iter().zip(traces).collect();
+        }
+        self.entries.front()
     }
 
     /// Asks for the next name; names must come in ascending order.
     ///
-    /// A message is the same under any flags. An unreadable parent makes everything new: it costs time, no mail.
+    /// A message is the same under any flags.
     pub fn look_up(&mut self, listed: &Listed) -> Known {
         let of_messages = self.of_messages;
-        let Some(entries) = &mut self.entries else { return Known::Unknown };
         let wanted = identity(of_messages, &listed.name);
         loop {
-            let order = match entries.peek() {
-                None => return Known::Unknown,
-                Some(Err(_)) => {
-                    self.entries = None;
-                    return Known::Unknown;
-                }
-                Some(Ok(entry)) => identity(of_messages, &entry.name).cmp(wanted),
+            let order = match self.peek() {
+                None => return Known::Unknown(Why::New),
+                Some((entry, _)) => identity(of_messages, &entry.name).cmp(wanted),
             };
             match order {
-                Ordering::Greater => return Known::Unknown,
-                Ordering::Less => drop(entries.next()),
+                Ordering::Greater => return Known::Unknown(Why::New),
+                Ordering::Less => drop(self.entries.pop_front()),
                 Ordering::Equal => {
-                    let entry = entries.next().and_then(Result::ok);
-                    return entry.map_or(Known::Unknown, |entry| self.judge(listed, entry));
+                    let (entry, trace) = self.entries.pop_front().expect("peeked above");
+                    return self.judge(listed, entry, trace);
                 }
             }
         }
     }
 
-    fn judge(&self, listed: &Listed, entry: Entry) -> Known {
+    fn judge(&self, listed: &Listed, entry: Entry, trace: Option<Trace>) -> Known {
         let meta = &listed.meta;
-        let nanos = |seconds: i64, nanos: u32| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let ctime = nanos(meta.ctime_s, meta.ctime_ns);
-        // A rename moves the change time and changes the name; under the same name, something else happened.
-        let touched = ctime + TICK_NANOS >= self.started && entry.name == *listed.name;
-        match (&listed.kind, entry.node) {
-            (Kind::Directory, Node::Folder(tree)) => Known::Folder(tree),
-            (Kind::File, Node::File(file))
-                if file.size == meta.size
-                    && entry.mtime_s == meta.mtime_s
-                    && entry.mtime_ns == meta.mtime_ns
-                    && nanos(meta.mtime_s, meta.mtime_ns) + SETTLED_NANOS < self.started
-                    && !touched =>
-            {
-                // A new attribute moves the change time too, so after a rename they are looked at again.
-                let xattrs = if ctime + SETTLED_NANOS < self.started { Some(entry.xattrs) } else { None };
-                Known::File(Box::new(KnownFile { file, xattrs }))
+        match (&listed.kind, &entry.node) {
+            (Kind::Directory, &Node::Folder(tree)) => Known::Folder(Box::new(entry), tree),
+            (Kind::File, Node::File(file)) => {
+                let verdict = match &trace {
+                    None => self.by_times(listed, &entry, file),
+                    Some(Trace::NONE) => Err(Why::Fresh),
+                    // Where numbers change by themselves and nothing is born, base name and times must do.
+                    Some(trace) if self.of_messages && trace.inode != meta.inode && meta.birth.is_none() => {
+                        self.by_times(listed, &entry, file)
+                    }
+                    Some(trace) => self.by_trace(meta, &entry, file, trace),
+                };
+                match verdict {
+                    Ok((same, keeps_xattrs)) => {
+                        let Entry { node: Node::File(file), xattrs, .. } = entry else { unreachable!() };
+                        let xattrs = Some(xattrs).filter(|_| keeps_xattrs);
+                        Known::File(Box::new(KnownFile { file, xattrs, same }))
+                    }
+                    Err(why) => Known::Unknown(why),
+                }
             }
-            _ => Known::Unknown,
+            _ => Known::Unknown(Why::New),
         }
+    }
+
+    /// With the scan cache: is it the file that was seen then?
+    fn by_trace(&self, meta: &Meta, entry: &Entry, file: &File, trace: &Trace) -> Result<(Same, bool), Why> {
+        let is_untouched = trace.ctime == meta.ctime();
+        // Some shares number anew with every mount; there a change time to the nanosecond tells.
+        let is_it = trace.inode == meta.inode || meta.birth.is_none() && is_untouched;
+        if !is_it || trace.birth != meta.birth.unwrap_or(0) {
+            return Err(Why::Replaced);
+        }
+        differs(entry, file, meta)?;
+        // A rename moves the change time; nothing else happens to a message.
+        if !is_untouched && !self.of_messages {
+            return Err(Why::Touched);
+        }
+        Ok((if self.of_messages { Same::Trace } else { Same::Times }, is_untouched))
+    }
+
+    /// Without it: the parent knows when its run began.
+    fn by_times(&self, listed: &Listed, entry: &Entry, file: &File) -> Result<(Same, bool), Why> {
+        let (meta, started) = (&listed.meta, self.started);
+        differs(entry, file, meta)?;
+        if meta.mtime().saturating_add(SETTLED_NANOS) >= started {
+            return Err(Why::Fresh);
+        }
+        // A rename moves the change time and changes the name; under the same name, something else happened.
+        if meta.ctime().saturating_add(TICK_NANOS) >= started && entry.name == *listed.name {
+            return Err(Why::Touched);
+        }
+        // A new attribute moves the change time too, so after a rename they are looked at again.
+        Ok((Same::Times, meta.ctime().saturating_add(SETTLED_NANOS) < started))
+    }
+}
+
+fn differs(entry: &Entry, file: &File, meta: &Meta) -> Result<(), Why> {
+    if file.size != meta.size {
+        return Err(Why::Resized);
+    }
+    match (entry.mtime_s, entry.mtime_ns) == (meta.mtime_s, meta.mtime_ns) {
+        true => Ok(()),
+        false => Err(Why::Modified),
     }
 }

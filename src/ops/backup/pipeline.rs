@@ -2,25 +2,29 @@
 //!
 //! The walking thread does the first two stages and keeps the order; workers do the rest, batch by batch.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::folder::{FolderJob, Slot};
-use super::parent::{Known, KnownFile, ParentFolder};
+use super::parent::{Known, KnownFile, ParentFolder, is_of_messages};
+use super::reason::{Same, Why};
+use super::scan::{Scan, Sight, is_mail_folder};
 use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::id::BlobId;
 use crate::chunk::SplitStats;
 use crate::format::page::{Entry, Node};
 use crate::format::snapshot::Tree;
+use crate::index::scan::{FolderKey, Trace};
 use crate::repo::RepoError;
 use crate::repo::blob_writer::LocalSegments;
 use crate::repo::reader::BlobReader;
 use crate::repo::tombstones::Scope;
 use crate::repo::tree::{PageCut, find};
 use crate::repo::view::join;
-use crate::source::dir::OpenDir;
+use crate::source::dir::{Listed, OpenDir};
 use crate::source::meta::Kind;
 use crate::source::problem::{Problem, What};
 use crate::source::start;
@@ -46,7 +50,7 @@ pub struct Parent<'a> {
 /// A folder on the walk's way down.
 struct Level<'a> {
     job: Arc<FolderJob<'a>>,
-    /// Slots of its folders, in the order in which the walk enters them, with what the parent knows.
+    /// Slots of the folders that the walk enters, in its order, with what the parent knows.
     folders: std::vec::IntoIter<(usize, Option<Tree>)>,
 }
 
@@ -65,11 +69,39 @@ struct Around<'a> {
     scope: Option<Arc<Scope>>,
 }
 
+/// What is known of a folder while its entries are compared.
+struct Look<'p> {
+    parent: ParentFolder<'p>,
+    /// Its path in the snapshot.
+    path: Vec<u8>,
+    /// It is the folder around `cur` and `new`.
+    is_mail_folder: bool,
+    /// It is one of these.
+    of_messages: bool,
+    /// It has its turn to be looked at closely.
+    is_due: bool,
+}
+
+/// A folder's path in the snapshot.
+fn path_of(folder: &Folder, logical: &[u8]) -> Vec<u8> {
+    match folder.state {
+        // The listing around a single file.
+        FolderState::Partial => start::split(logical).0.to_vec(),
+        _ if folder.path.is_empty() => logical.to_vec(),
+        _ => join(logical, &folder.path),
+    }
+}
+
+fn key_of(folder: &Folder, logical: &[u8]) -> FolderKey {
+    FolderKey::of(&path_of(folder, logical))
+}
+
 /// The walking thread's side of the pipeline.
 pub struct Walker<'a, 'p> {
     shared: &'a Shared<'a>,
     cut: &'a PageCut,
     parent: Option<&'p Parent<'p>>,
+    scan: Scan<'p>,
     batches: Sender<Batch<'a>>,
     worker: Worker<'a>,
     /// Entries left out so far.
@@ -173,9 +205,10 @@ impl<'a, 'p> Walker<'a, 'p> {
         shared: &'a Shared<'a>,
         cut: &'a PageCut,
         parent: Option<&'p Parent<'p>>,
+        scan: Scan<'p>,
         batches: Sender<Batch<'a>>,
     ) -> Walker<'a, 'p> {
-        Walker { shared, cut, parent, batches, worker: Worker::new(shared), left_out: 0 }
+        Walker { shared, cut, parent, scan, batches, worker: Worker::new(shared), left_out: 0 }
     }
 
     /// Ends the walk: no more batches come.
@@ -189,13 +222,13 @@ impl<'a, 'p> Walker<'a, 'p> {
     }
 
     /// Walks one start path. Gives the part's listing, complete when all batches are.
-    pub fn part(&mut self, walk: Walk, logical: &[u8]) -> Result<Arc<FolderJob<'a>>, RepoError> {
+    pub fn part(&mut self, mut walk: Walk, logical: &[u8]) -> Result<Arc<FolderJob<'a>>, RepoError> {
         let known = self
             .parent
             .and_then(|parent| parent.parts.iter().find(|(path, _)| path == logical).map(|(_, tree)| *tree));
         let mut levels: Vec<Level<'a>> = Vec::new();
         let mut part = None;
-        for event in walk {
+        while let Some(event) = walk.next() {
             self.shared.interrupt.check()?;
             match event {
                 Event::Enter(folder) => {
@@ -209,7 +242,7 @@ impl<'a, 'p> Walker<'a, 'p> {
                             let (slot, tree) =
                                 level.folders.next().expect("one slot for every folder entered");
                             let parent = Arc::clone(&level.job);
-                            match self.begin_folder(&folder, &parent, slot)? {
+                            match self.begin_folder(&folder, logical, (&parent, slot))? {
                                 Some(job) => (job, tree),
                                 None => {
                                     levels.push(Level { job: parent, folders: Vec::new().into_iter() });
@@ -218,7 +251,7 @@ impl<'a, 'p> Walker<'a, 'p> {
                             }
                         }
                     };
-                    levels.push(self.enter(*folder, logical, job, tree)?);
+                    levels.push(self.enter(&mut walk, *folder, logical, (job, tree))?);
                 }
                 Event::Leave => drop(levels.pop()),
             }
@@ -231,12 +264,13 @@ impl<'a, 'p> Walker<'a, 'p> {
         let (_, name) = start::split(logical);
         if folder.state == FolderState::Partial || name.is_empty() {
             // The listing around a single file, or that of `/`, is the part's listing itself.
-            let part = FolderJob::part(self.cut, names);
+            let sight = self.sight(folder, logical);
+            let part = FolderJob::part(self.cut, names, sight);
             return BegunPart { folder: Arc::clone(&part), part, known: known.copied() };
         }
-        let part = FolderJob::part(self.cut, 1);
+        let part = FolderJob::part(self.cut, 1, None);
         let own = self.worker.folder_entry(name, &folder.meta);
-        let job = FolderJob::below(self.cut, names, own, &part, 0);
+        let job = FolderJob::below(self.cut, names, own, (&part, 0), self.sight(folder, logical));
         let known = known.zip(self.parent).and_then(|(tree, parent)| {
             // An unreadable parent costs time: everything is read again.
             match find(tree, name, &mut |id: &BlobId| parent.reader.page(id)).ok()??.node {
@@ -250,8 +284,8 @@ impl<'a, 'p> Walker<'a, 'p> {
     fn begin_folder(
         &mut self,
         folder: &Folder,
-        parent: &Arc<FolderJob<'a>>,
-        slot: usize,
+        logical: &[u8],
+        (parent, slot): (&Arc<FolderJob<'a>>, usize),
     ) -> Result<Option<Arc<FolderJob<'a>>>, RepoError> {
         if folder.state == FolderState::Vanished {
             self.report(folder);
@@ -259,7 +293,21 @@ impl<'a, 'p> Walker<'a, 'p> {
             return Ok(None);
         }
         let own: Entry = self.worker.folder_entry(folder.name(), &folder.meta);
-        Ok(Some(FolderJob::below(self.cut, folder.entries.len(), own, parent, slot)))
+        let sight = self.sight(folder, logical);
+        Ok(Some(FolderJob::below(self.cut, folder.entries.len(), own, (parent, slot), sight)))
+    }
+
+    /// What the scan cache will know of a folder; nothing of one that was not listed as a whole.
+    fn sight(&mut self, folder: &Folder, logical: &[u8]) -> Option<Sight> {
+        if folder.state != FolderState::Read {
+            return None;
+        }
+        let key = key_of(folder, logical);
+        let state = self.scan.state(&key);
+        let is_due = self.scan.is_due(&key, state.as_ref());
+        // Its turn is over only when it had it.
+        let day = state.filter(|_| !is_due).map(|state| state.day);
+        self.scan.sight(key, folder, is_of_messages(folder.name()), day)
     }
 
     fn report(&self, folder: &Folder) {
@@ -269,39 +317,42 @@ impl<'a, 'p> Walker<'a, 'p> {
     /// Compares a folder's entries with the parent's and hands the files to the workers.
     fn enter(
         &mut self,
-        folder: Folder,
+        walk: &mut Walk,
+        mut folder: Folder,
         logical: &[u8],
-        job: Arc<FolderJob<'a>>,
-        known: Option<Tree>,
+        (job, known): (Arc<FolderJob<'a>>, Option<Tree>),
     ) -> Result<Level<'a>, RepoError> {
         let scope = self.scope(&folder, logical);
         self.report(&folder);
         self.left_out += folder.left_out;
-        let mut parent = match (known, self.parent) {
-            (Some(tree), Some(parent)) => {
-                ParentFolder::new(&tree, folder.name(), parent.started, parent.reader)
-            }
-            _ => ParentFolder::none(),
-        };
+        let entries = std::mem::take(&mut folder.entries);
+        let mut look = self.look(&folder, logical, known, is_mail_folder(&entries));
         let around = Around { job, dir: folder.dir.clone(), folder_name: folder.name().to_vec(), scope };
         let mut folders = Vec::new();
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
-        for (slot, listed) in folder.entries.into_iter().enumerate() {
-            let known = match parent.look_up(&listed) {
-                Known::File(file) => self.unless_purged(file, around.scope.as_deref())?,
-                Known::Folder(tree) => {
-                    folders.push((slot, Some(tree)));
-                    continue;
-                }
-                Known::Unknown => None,
-            };
+        for (slot, listed) in entries.into_iter().enumerate() {
+            let known = look.parent.look_up(&listed);
             if listed.kind == Kind::Directory {
-                folders.push((slot, None));
+                let Known::Folder(entry, tree) = known else {
+                    folders.push((slot, None));
+                    continue;
+                };
+                match self.passed_over(&folder, &look, &listed, *entry) {
+                    None => folders.push((slot, Some(tree))),
+                    Some(kept) => {
+                        walk.pass_over(&listed.name);
+                        self.worker.deliver(&around.job, [(slot, kept)])?;
+                    }
+                }
                 continue;
             }
+            let known = match self.settle(known, &listed, &look) {
+                Ok(file) => self.unless_purged(file, around.scope.as_deref())?,
+                Err(why) => Err(why),
+            };
             self.shared.progress.counters().expect(1, listed.meta.size);
-            batch_bytes += if known.is_some() { 0 } else { listed.meta.size };
+            batch_bytes += if known.is_ok() { 0 } else { listed.meta.size };
             batch.push(Item { slot, listed, known });
             if batch.len() >= BATCH_FILES || batch_bytes >= BATCH_BYTES {
                 let items = std::mem::take(&mut batch);
@@ -314,16 +365,74 @@ impl<'a, 'p> Walker<'a, 'p> {
         Ok(Level { job: around.job, folders: folders.into_iter() })
     }
 
+    /// Gets together what is known of a folder.
+    fn look(
+        &mut self,
+        folder: &Folder,
+        logical: &[u8],
+        known: Option<Tree>,
+        is_mail_folder: bool,
+    ) -> Look<'p> {
+        let key = key_of(folder, logical);
+        let state = self.scan.state(&key);
+        let (is_due, of_messages) = (self.scan.is_due(&key, state.as_ref()), is_of_messages(folder.name()));
+        let parent = match (known, self.parent) {
+            _ if self.shared.care.reread => ParentFolder::none(),
+            (Some(tree), Some(parent)) => {
+                let traces = self.scan.traces(&key, state.as_ref(), folder);
+                ParentFolder::new(&tree, folder.name(), parent.started, parent.reader, traces)
+            }
+            _ => ParentFolder::none(),
+        };
+        Look { parent, path: path_of(folder, logical), is_mail_folder, of_messages, is_due }
+    }
+
+    /// The entry of a folder of messages that nobody touched since the parent.
+    fn passed_over(
+        &mut self,
+        around: &Folder,
+        look: &Look<'_>,
+        listed: &Listed,
+        entry: Entry,
+    ) -> Option<Slot> {
+        let Node::Folder(tree) = entry.node else { return None };
+        if !look.is_mail_folder || !is_of_messages(&listed.name) {
+            return None;
+        }
+        let key = FolderKey::of(&join(&look.path, &listed.name));
+        if !self.scan.is_untouched(&key, around, listed, &tree) {
+            return None;
+        }
+        self.scan.keep(key);
+        self.shared.counts.reasons.same(Same::Folder, tree.totals.files);
+        self.shared.counts.folders_passed_over.fetch_add(1, Ordering::Relaxed);
+        let counters = self.shared.progress.counters();
+        counters.expect(tree.totals.files, tree.totals.bytes);
+        counters.add(tree.totals.files, tree.totals.bytes);
+        let own = self.worker.entry_of(&listed.name, &listed.meta, entry.xattrs, Node::Folder(tree));
+        Some(Slot::Entry(Box::new(own), Trace::NONE))
+    }
+
+    /// Decides whether a file is taken from the parent.
+    fn settle(&mut self, known: Known, listed: &Listed, look: &Look<'_>) -> Result<Box<KnownFile>, Why> {
+        match known {
+            _ if self.shared.care.reread => Err(Why::Asked),
+            Known::File(_) if look.is_due && look.of_messages && self.scan.is_sampled(&listed.name) => {
+                Err(Why::Sampled)
+            }
+            Known::File(file) => Ok(file),
+            Known::Folder(..) => Err(Why::Replaced),
+            Known::Unknown(why @ (Why::New | Why::Replaced)) if look.of_messages => {
+                self.scan.moved(listed).ok_or(why)
+            }
+            Known::Unknown(why) => Err(why),
+        }
+    }
+
     /// What was purged and counts for the files of a folder.
     fn scope(&self, folder: &Folder, logical: &[u8]) -> Option<Arc<Scope>> {
         let tombstones = self.shared.tombstones.as_ref()?;
-        let path = match folder.state {
-            // The listing around a single file.
-            FolderState::Partial => start::split(logical).0.to_vec(),
-            _ if folder.path.is_empty() => logical.to_vec(),
-            _ => join(logical, &folder.path),
-        };
-        tombstones.over(&path)
+        tombstones.over(&path_of(folder, logical))
     }
 
     /// An unchanged file, unless something in it may have been purged since: then it is read again.
@@ -331,14 +440,14 @@ impl<'a, 'p> Walker<'a, 'p> {
         &self,
         file: Box<KnownFile>,
         scope: Option<&Scope>,
-    ) -> Result<Option<Box<KnownFile>>, RepoError> {
-        let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(Some(file)) };
+    ) -> Result<Result<Box<KnownFile>, Why>, RepoError> {
+        let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(Ok(file)) };
         let concerned = scope.concerns(&file.file.content, |id: &BlobId| parent.reader.page(id));
         match concerned {
-            Ok(false) => Ok(Some(file)),
+            Ok(false) => Ok(Ok(file)),
             Err(error) if error.ends_the_run() => Err(error),
             // What cannot be read of the parent costs time, no mail.
-            Ok(true) | Err(_) => Ok(None),
+            Ok(true) | Err(_) => Ok(Err(Why::Purged)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reason::{Same, Why};
 use crate::base::id::ObjectHash;
 use crate::chunk::SplitStats;
 use crate::format::snapshot::Totals;
@@ -32,6 +33,14 @@ pub struct Report {
     pub bytes_read: u64,
     /// Files taken from the parent.
     pub files_unchanged: u64,
+    /// How they were recognised.
+    pub recognised: Vec<(Same, u64)>,
+    /// Why the others were read.
+    pub read_because: Vec<(Why, u64)>,
+    /// What was asked of the system: folders listed, entries looked at, files opened.
+    pub calls: [u64; 3],
+    /// Folders of messages that nobody had touched: neither they nor their messages were looked at.
+    pub folders_passed_over: u64,
     /// Files, and messages in files, left out because they were purged.
     pub purged: u64,
     /// Files that were longer or shorter at their end than when they were listed.

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::counted_on::CountedOn;
 use super::folder::FolderJob;
 use super::pipeline::{self, Parent, Walker};
+use super::recorder::{Recorder, Recording};
 use super::report::Finding;
+use super::scan::Scan;
 use super::worker::{Counts, Findings, Shared, SplitKeys};
-use super::{BackupError, Options, Report, stream, suspect};
+use super::{BackupError, Care, Options, Report, stream, suspect};
 use crate::base::id::ObjectHash;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
@@ -19,6 +21,7 @@ use crate::crypto::kdf;
 use crate::format::keyset::WriterKeys;
 use crate::format::snapshot::{Part, PartType, ScanKind, Snapshot, StoredProblem, Totals};
 use crate::index::Index;
+use crate::index::scan::{Owner, ScanCache};
 use crate::repo::blob_writer::BlobWriter;
 use crate::repo::ledger::Ledger;
 use crate::repo::packer::Packer;
@@ -31,6 +34,7 @@ use crate::repo::tree::PageCut;
 use crate::repo::txn::Transaction;
 use crate::repo::{RepoError, Repository, deltas};
 use crate::source::SourceError;
+use crate::source::calls::Calls;
 use crate::source::names::Accounts;
 use crate::source::walk::{self, Walk};
 
@@ -87,6 +91,7 @@ struct Walked<'a> {
     parts: Vec<(Vec<u8>, PartType, Arc<FolderJob<'a>>)>,
     missing: Vec<String>,
     left_out: u64,
+    calls: Vec<Arc<Calls>>,
 }
 
 /// Backs up as `options` say; again when a prune deleted what the run counted on.
@@ -101,11 +106,14 @@ pub fn run(
     for _ in 0..ATTEMPTS_MAX {
         let ledger = Ledger::read(repository)?;
         let attempt = Attempt { repository, index, options, ledger: &ledger, replaces, progress, interrupt };
-        let report = attempt.run()?;
+        let (report, recording) = attempt.run()?;
         let Some(hash) = report.snapshot else { return Ok(report) };
         let counted_on = CountedOn { repository, index, ledger: &ledger };
         if counted_on.still_stands(&hash, interrupt)? {
             counted_on.settle(&options.job, &hash);
+            if let Some(recording) = recording {
+                recording.commit(hash, clock::now() as i64);
+            }
             return Ok(report);
         }
         if options.stream.is_some() {
@@ -132,7 +140,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&self) -> Result<Report, BackupError> {
+    fn run(&self) -> Result<(Report, Option<Recording>), BackupError> {
         let Attempt { repository, index, options, progress, interrupt, .. } = *self;
         let stopwatch = clock::stopwatch();
         repository.need_config()?;
@@ -163,6 +171,7 @@ impl Attempt<'_> {
             presence: &presence,
             tombstones: Tombstones::of(&self.ledger.tombstones, &writer.domain, &writer.cut_key),
             keys: split_keys(&writer),
+            care: options.care,
             accounts: Accounts::of_this_host(),
             progress,
             interrupt,
@@ -178,8 +187,11 @@ impl Attempt<'_> {
             cut: &cut,
             started: clock::now() as i64,
         };
+        let (mut scan, recorder) = self.scan(&writer, parent.as_ref(), &presence, run.started);
+        scan.reader = Some(&reader);
+        let passes_over = scan.may_pass_over;
         let outcome = pipeline::run(&shared, options.workers, &|| run.tick(), |batches| {
-            let mut walker = Walker::new(&shared, &cut, known.as_ref(), batches);
+            let mut walker = Walker::new(&shared, &cut, known.as_ref(), scan, batches);
             let walked = run.walk(&mut walker)?;
             Ok((walked, walker.finish()))
         });
@@ -195,10 +207,59 @@ impl Attempt<'_> {
         if walked.parts.is_empty() {
             return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
         }
-        let mut report = run.commit(walked, &job, self.replaces.or(overtaken))?;
+        let recording = recorder.and_then(|recorder| recorder.finish(self.rules()));
+        let mut report = run.commit(walked, &job, self.replaces.or(overtaken), passes_over)?;
         report.split = leftovers.split;
         report.duration = stopwatch.elapsed();
-        Ok(report)
+        Ok((report, recording))
+    }
+
+    /// The scan cache: what the last run left, and a place for what this one sees.
+    fn scan<'s>(
+        &self,
+        writer: &WriterKeys,
+        parent: Option<&SnapshotInfo>,
+        presence: &Presence<'_>,
+        started: i64,
+    ) -> (Scan<'s>, Option<Recorder>) {
+        let Attempt { repository, options, .. } = *self;
+        let Some(dir) = &options.cache_dir else { return (Scan::none(), None) };
+        let (host, domain, job) = (writer.host, writer.domain, options.job.clone());
+        let owner = Owner { repository: repository.id(), host, domain, job };
+        let opened = ScanCache::open(dir, &owner).and_then(|cache| {
+            let draft = if options.dry_run { None } else { Some(cache.draft()?) };
+            Ok((cache, draft))
+        });
+        let (cache, draft) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.progress.problem(&format!("scan cache: {error}; looking at every file"));
+                return (Scan::none(), None);
+            }
+        };
+        let recorder = draft.map(Recorder::start);
+        let binding =
+            cache.binding().filter(|binding| parent.is_some_and(|info| info.hash == binding.snapshot));
+        let may_pass_over = binding.is_some_and(|binding| binding.rules == self.rules())
+            && !presence.doubtful
+            && options.care == Care::default();
+        let cache = binding.copied().map(|_| cache);
+        let sightings = recorder.as_ref().map(Recorder::sender);
+        (Scan { cache, may_pass_over, sightings, started, ..Scan::none() }, recorder)
+    }
+
+    /// A digest of what decides about names: under other rules an untouched folder may list otherwise.
+    fn rules(&self) -> [u8; 16] {
+        let options = self.options;
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |text: String| {
+            hasher.update(text.as_bytes()).update(b"\0");
+        };
+        options.starts.iter().for_each(|start| add(format!("{:?}", start.logical)));
+        add(format!("{:?} {}", options.own, options.one_file_system));
+        options.excludes.patterns().for_each(&mut add);
+        self.ledger.tombstones.iter().for_each(|stone| add(format!("{stone:?}")));
+        *hasher.finalize().as_bytes().first_chunk().expect("a digest holds 16 bytes")
     }
 
     /// What this run may lean on, and the parent if a prune deleted what that one counted on.
@@ -212,7 +273,9 @@ impl Attempt<'_> {
         let shunned = self.ledger.shunned();
         let mut presence =
             Presence::new(self.repository, self.index, writer.domain, &shunned, unusable_deltas)?;
-        presence.doubtful |= overtaken.is_some();
+        let counted_on = CountedOn { repository: self.repository, index: self.index, ledger: self.ledger };
+        presence.doubtful |=
+            overtaken.is_some() || parent.is_some() && !counted_on.keeps_deltas(&self.options.job)?;
         if let packs @ 1.. = presence.lost_packs() {
             let text =
                 format!("{packs} packs are missing: what the source still has of them is stored again");
@@ -275,12 +338,13 @@ impl<'a> Run<'a> {
             excludes: self.options.excludes.clone(),
             own: self.options.own.clone(),
         });
-        let mut walked = Walked { parts: Vec::new(), missing: Vec::new(), left_out: 0 };
+        let mut walked = Walked { parts: Vec::new(), missing: Vec::new(), left_out: 0, calls: Vec::new() };
         let mut failed = None;
         for start in &self.options.starts {
             let opened = Walk::open(start, Arc::clone(&options));
             match opened {
                 Ok(walk) => {
+                    walked.calls.push(Arc::clone(walk.calls()));
                     let job = walker.part(walk, &start.logical)?;
                     walked.parts.push((start.logical.clone(), PartType::Mail, job));
                 }
@@ -350,6 +414,7 @@ impl<'a> Run<'a> {
         walked: Walked<'a>,
         Job { parent, trusted }: &Job,
         replaces: Option<ObjectHash>,
+        passes_over: bool,
     ) -> Result<Report, BackupError> {
         let (parent, trusted) = (parent.as_ref(), trusted.as_ref());
         let mut totals = Totals::default();
@@ -380,7 +445,11 @@ impl<'a> Run<'a> {
             ended: clock::now() as i64,
             parts,
             tags: self.options.tags.clone(),
-            scan: if parent.is_some() { ScanKind::Stat } else { ScanKind::Full },
+            scan: match parent {
+                Some(_) if passes_over => ScanKind::Folders,
+                Some(_) if !self.options.care.reread => ScanKind::Stat,
+                _ => ScanKind::Full,
+            },
             suspect: suspect.clone(),
             replaces,
             problem_count: findings.count,
@@ -400,11 +469,18 @@ impl<'a> Run<'a> {
             parent_totals: before,
             files_read: counts.files_read.load(Ordering::Relaxed),
             bytes_read: counts.bytes_read.load(Ordering::Relaxed),
-            files_unchanged: counts.files_unchanged.load(Ordering::Relaxed),
+            files_unchanged: counts.reasons.recognised().iter().map(|(_, files)| files).sum(),
+            recognised: counts.reasons.recognised(),
+            read_because: counts.reasons.reasons(),
+            folders_passed_over: counts.folders_passed_over.load(Ordering::Relaxed),
             purged: counts.purged.load(Ordering::Relaxed),
             changed_while_read: counts.changed_while_read.load(Ordering::Relaxed),
             vanished: findings.vanished,
             left_out: walked.left_out,
+            calls: walked.calls.iter().fold([0; 3], |sums, calls| {
+                let totals = calls.totals();
+                std::array::from_fn(|kind| sums[kind] + totals[kind])
+            }),
             new_bytes: blobs.new_bytes.load(Ordering::Relaxed),
             stored_bytes: blobs.stored_bytes.load(Ordering::Relaxed),
             findings: findings.list,

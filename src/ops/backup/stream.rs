@@ -8,6 +8,7 @@ use super::folder::{FolderJob, Slot};
 use super::worker::Worker;
 use crate::base::{bytes, clock};
 use crate::format::page::{Entry, File, Node};
+use crate::index::scan::Trace;
 use crate::repo::RepoError;
 use crate::repo::tree::PageCut;
 use crate::source::command::CommandSource;
@@ -49,8 +50,8 @@ pub fn store<'a>(
         xattrs: Vec::new(),
         node: Node::File(file),
     };
-    let job = FolderJob::part(cut, 1);
-    worker.deliver(&job, [(0, Slot::Entry(Box::new(entry)))])?;
+    let job = FolderJob::part(cut, 1, None);
+    worker.deliver(&job, [(0, Slot::Entry(Box::new(entry), Trace::NONE))])?;
     Ok(Ok((stream.path.clone(), job)))
 }
 

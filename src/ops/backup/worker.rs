@@ -10,7 +10,9 @@ use purged::{Cuts, Digest};
 
 use super::folder::{FolderJob, Slot};
 use super::parent::KnownFile;
+use super::reason::{Reasons, Why};
 use super::report::Finding;
+use super::scan::Care;
 use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
@@ -19,6 +21,7 @@ use crate::chunk::{Hint, Sink, SplitStats, Splitter, hint_for};
 use crate::format::content::{BlobKind, Content, Section};
 use crate::format::page::{Entry, File, Node, Owner, Xattr};
 use crate::format::snapshot::Tree;
+use crate::index::scan::Trace;
 use crate::repo::RepoError;
 use crate::repo::blob_writer::{BlobWriter, LocalSegments, LocalWriter};
 use crate::repo::content::ContentBuilder;
@@ -46,8 +49,8 @@ pub struct Item {
     pub slot: usize,
     /// What the listing said.
     pub listed: Listed,
-    /// What the parent snapshot says, when it is unchanged since.
-    pub known: Option<Box<KnownFile>>,
+    /// What the parent snapshot says when it is unchanged since, or why it is to be read.
+    pub known: Result<Box<KnownFile>, Why>,
 }
 
 /// Some files of one folder.
@@ -74,6 +77,8 @@ pub struct Shared<'a> {
     pub tombstones: Option<Tombstones>,
     /// Domain and key material for names and cuts.
     pub keys: SplitKeys,
+    /// How thoroughly to look.
+    pub care: Care,
     /// Names of users and groups.
     pub accounts: Accounts,
     /// Where people look.
@@ -101,8 +106,10 @@ pub struct Counts {
     pub files_read: AtomicU64,
     /// Bytes of them.
     pub bytes_read: AtomicU64,
-    /// Files taken from the parent.
-    pub files_unchanged: AtomicU64,
+    /// Folders of messages that nobody had touched.
+    pub folders_passed_over: AtomicU64,
+    /// Why files were read, or were not.
+    pub reasons: Reasons,
     /// Files, and messages in files, left out because they were purged.
     pub purged: AtomicU64,
     /// Files that had another size at their end than when they were listed.
@@ -209,7 +216,10 @@ impl<'a> Worker<'a> {
             self.shared.interrupt.check()?;
             let (slot, size) = (item.slot, item.listed.meta.size);
             let what = match self.entry(&batch.dir, &batch.folder_name, item) {
-                Ok(entry) => Slot::Entry(Box::new(entry)),
+                Ok((entry, seen)) => {
+                    let trace = seen.map_or(Trace::NONE, |meta| batch.job.trace(&Kind::File, &meta));
+                    Slot::Entry(Box::new(entry), trace)
+                }
                 Err(Failed::Repository(error)) => return Err(error),
                 Err(Failed::Source(problem)) => {
                     self.shared.report(problem);
@@ -271,7 +281,13 @@ impl<'a> Worker<'a> {
         self.entry_of(name, meta, sorted(meta.xattrs.clone()), Node::Folder(empty))
     }
 
-    fn entry(&mut self, dir: &OpenDir, folder_name: &[u8], item: Item) -> Result<Entry, Failed> {
+    /// An entry, and for a file what the system said of the content that it has.
+    fn entry(
+        &mut self,
+        dir: &OpenDir,
+        folder_name: &[u8],
+        item: Item,
+    ) -> Result<(Entry, Option<Meta>), Failed> {
         let Item { listed, known, .. } = item;
         let node = match &listed.kind {
             Kind::File => return self.file(dir, folder_name, listed, known),
@@ -284,7 +300,31 @@ impl<'a> Worker<'a> {
         };
         // Many file systems know no attributes of links and devices; having none is no finding.
         let xattrs = dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
-        Ok(self.entry_of(&listed.name, &listed.meta, sorted(xattrs), node))
+        Ok((self.entry_of(&listed.name, &listed.meta, sorted(xattrs), node), None))
+    }
+
+    /// The entry of an unchanged file; otherwise why it must be read.
+    fn unchanged(
+        &mut self,
+        dir: &OpenDir,
+        listed: &Listed,
+        known: KnownFile,
+    ) -> Result<Result<Entry, Why>, RepoError> {
+        if !self.is_stored(&known.file.content)? {
+            return Ok(Err(Why::Lost));
+        }
+        let KnownFile { mut file, xattrs, same } = known;
+        let xattrs = match xattrs {
+            Some(xattrs) => xattrs,
+            None => match dir.xattrs_of(&listed.name) {
+                Ok(found) if !found.cut => sorted(found.list),
+                // What cannot be looked up by name is read through the open file, and told there.
+                _ => return Ok(Err(Why::Touched)),
+            },
+        };
+        file.link_group = self.link_group(&listed.meta);
+        self.shared.counts.reasons.same(same, 1);
+        Ok(Ok(self.entry_of(&listed.name, &listed.meta, xattrs, Node::File(file))))
     }
 
     fn file(
@@ -292,24 +332,15 @@ impl<'a> Worker<'a> {
         dir: &OpenDir,
         folder_name: &[u8],
         listed: Listed,
-        known: Option<Box<KnownFile>>,
-    ) -> Result<Entry, Failed> {
-        if let Some(known) = known
-            && self.is_stored(&known.file.content)?
-        {
-            let KnownFile { mut file, xattrs } = *known;
-            let xattrs = match xattrs {
-                Some(xattrs) => xattrs,
-                None => match dir.xattrs_of(&listed.name) {
-                    Ok(found) if !found.cut => sorted(found.list),
-                    // What cannot be looked up by name is read through the open file, and told there.
-                    _ => return self.file(dir, folder_name, listed, None),
-                },
-            };
-            file.link_group = self.link_group(&listed.meta);
-            self.shared.counts.files_unchanged.fetch_add(1, Ordering::Relaxed);
-            return Ok(self.entry_of(&listed.name, &listed.meta, xattrs, Node::File(file)));
-        }
+        known: Result<Box<KnownFile>, Why>,
+    ) -> Result<(Entry, Option<Meta>), Failed> {
+        let why = match known {
+            Err(why) => why,
+            Ok(known) => match self.unchanged(dir, &listed, *known)? {
+                Ok(entry) => return Ok((entry, Some(listed.meta))),
+                Err(why) => why,
+            },
+        };
         let path = || crate::source::problem::join(dir.path(), &listed.name);
         let open = dir.open_file(&listed).map_err(Failed::Source)?;
         let xattrs = match open.xattrs() {
@@ -324,14 +355,17 @@ impl<'a> Worker<'a> {
         let (content, size) = self.read(&open, hint_for(&listed.name, folder_name), &path)?;
         let counts = &self.shared.counts;
         counts.files_read.fetch_add(1, Ordering::Relaxed);
+        counts.reasons.read(why);
         counts.bytes_read.fetch_add(size, Ordering::Relaxed);
-        if size != listed.meta.size {
+        let is_steady = size == listed.meta.size;
+        if !is_steady {
             counts.changed_while_read.fetch_add(1, Ordering::Relaxed);
         }
         let sparse = open.meta.maybe_sparse();
         let link_group = self.link_group(&open.meta);
         let node = Node::File(File { size, content, sparse, link_group });
-        Ok(self.entry_of(&listed.name, &open.meta, sorted(xattrs), node))
+        let entry = self.entry_of(&listed.name, &open.meta, sorted(xattrs), node);
+        Ok((entry, is_steady.then(|| open.meta.clone())))
     }
 
     /// Reads a file through the splitter, without what was purged: its content and its length.
@@ -430,9 +464,11 @@ impl<'a> Worker<'a> {
     /// Does the repository still hold what the parent refers to? A lost pack is healed by reading again.
     fn is_stored(&self, content: &Content) -> Result<bool, RepoError> {
         let presence = self.shared.presence;
+        if !presence.doubtful {
+            return Ok(true);
+        }
         match content {
-            // Below a page that is there, everything was stored before it; unless something was lost since.
-            Content::Paged { root, .. } => Ok(!presence.doubtful && presence.holds(root)?),
+            Content::Paged { .. } => Ok(false),
             Content::Inline(sections) => {
                 for id in sections.iter().flat_map(|s| &s.pieces).flat_map(|piece| piece.blobs()) {
                     if !presence.holds(id)? {

@@ -57,7 +57,9 @@ fn folder(files: &Files<'_>, pages: &mut Pages) -> Tree {
         pages.insert(id(bytes), bytes.to_vec());
         Ok::<_, Infallible>(id(bytes))
     };
-    entries.into_iter().for_each(|(name, node)| builder.push(entry(name, node), &mut store).unwrap());
+    for (name, node) in entries {
+        builder.push(entry(name, node), &mut store).unwrap();
+    }
     builder.finish(&mut store).unwrap()
 }
 
