@@ -7,8 +7,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
     backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, forget::ForgetArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
-    man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
+    dump::DumpArgs, explain::ExplainArgs, forget::ForgetArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs,
+    ls::LsArgs, man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
     restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
@@ -85,6 +85,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Show what changed between two snapshots
     Diff(DiffArgs),
+    /// Say whether the next backup would read a file, and why
+    Explain(ExplainArgs),
     /// Write one file of a snapshot to standard output
     Dump(DumpArgs),
     /// Count messages, attachments and bytes, and what they cost

@@ -111,7 +111,7 @@ impl OpenDir {
     }
 
     /// Opens the folder that holds this one now; the caller compares [`OpenDir::key`].
-    pub(super) fn open_parent(&self) -> Result<OpenDir> {
+    pub fn open_parent(&self) -> Result<OpenDir> {
         let cut = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         self.open_beside(b"..", self.path[..cut.max(1).min(self.path.len())].to_vec(), OFlags::empty())
     }

@@ -90,6 +90,12 @@ impl Start {
         Ok(Start { path, logical, follow })
     }
 
+    /// Opens the folder that holds it.
+    pub fn around(&self) -> Result<OpenDir, SourceError> {
+        let (folder, _) = split(&self.path);
+        OpenDir::open_path(folder, folder.to_vec()).map_err(|errno| start_error(folder, errno.into()))
+    }
+
     pub(super) fn find(&self) -> Result<Found, SourceError> {
         let trouble = |error: rustix::io::Errno| start_error(&self.path, error.into());
         let (folder, name) = split(&self.path);

@@ -286,3 +286,36 @@ fn a_mailbox_that_comes_back_is_not_taken_for_the_one_that_went() {
     set_mode(&server.tree.path("alice/.Sent"), 0o755);
     server.backup();
 }
+
+#[test]
+fn explain_says_what_a_backup_would_do() {
+    let server = Server::new();
+    let explain = |path: &Path| {
+        let real = server_path(&server, path);
+        let args = ["explain".as_ref(), "--as".as_ref(), path.as_os_str(), real.as_os_str()];
+        server.env.mailark(args).expect(0).stdout
+    };
+    let logical = |path: PathBuf| Path::new("/data").join(path.strip_prefix(&server.tree.root).unwrap());
+    let message = logical(server.message("alice", 3, "S"));
+    let said = explain(&message);
+    assert!(said.contains("would not be read: its folder was not touched"), "{said}");
+    fs::rename(server.message("alice", 3, "S"), server.message("alice", 3, "RS")).unwrap();
+    let said = explain(&logical(server.message("alice", 3, "RS")));
+    assert!(said.contains("would not be read: it is the same file"), "{said}");
+    assert!(said.contains("listed: modification time was"), "{said}");
+    fs::rename(server.message("alice", 4, "S"), server.message("bob/.Sent", 4, "S")).unwrap();
+    let said = explain(&logical(server.message("bob/.Sent", 4, "S")));
+    assert!(said.contains("would not be read: it is a file that stood in another folder"), "{said}");
+    fs::write(server.tree.path("bob/new/1.M1P1.mx1"), mail(1)).unwrap();
+    let said = explain(Path::new("/data/bob/new/1.M1P1.mx1"));
+    assert!(said.contains("would be read: the last snapshot has no such file"), "{said}");
+    let list = server.tree.file("bob/dovecot-uidlist", b"3 V1 N1\n");
+    let said = explain(&logical(list));
+    assert!(said.contains("would be read:") && said.contains("only folders of messages"), "{said}");
+    server.env.mailark(["explain", "--as", "/data/bob", "vmail"]).expect(1);
+}
+
+/// Where a logical path lies.
+fn server_path(server: &Server, logical: &Path) -> PathBuf {
+    server.tree.path(logical.strip_prefix("/data").unwrap())
+}

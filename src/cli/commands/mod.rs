@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod diff;
 pub mod dump;
+pub mod explain;
 pub mod forget;
 pub mod hold;
 pub mod init;
@@ -69,6 +70,7 @@ pub fn run(
         Command::Ls(args) => once(&context()?, |context| ls::run(args, context)),
         Command::Diff(args) => once(&context()?, |context| diff::run(args, context)),
         Command::Dump(args) => once(&context()?, |context| dump::run(args, context)),
+        Command::Explain(args) => once(&context()?, |context| explain::run(args, context)),
         Command::Stats(args) => again_without_cache(&context()?, |context| stats::run(args, context)),
         Command::Mirror(args) => mirror::run(args, &context()?),
         Command::Status(args) => status::run(args, &context()?),

@@ -5,6 +5,7 @@
 //! fails as a whole: the two kinds of error never meet.
 
 mod counted_on;
+pub mod explain;
 mod folder;
 mod parent;
 mod pipeline;

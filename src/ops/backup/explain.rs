@@ -1,0 +1,182 @@
+//! Would a backup read this file, and why? The same questions as in a run, asked of one path.
+
+use std::sync::{Arc, RwLock};
+
+use super::BackupError;
+use super::parent::{Known, ParentFolder, is_of_messages};
+use super::reason::{Same, Why};
+use super::scan::{Scan, is_mail_folder, stamp};
+use crate::base::clock;
+use crate::base::id::BlobId;
+use crate::crypto::blob_id::BlobNamer;
+use crate::format::page::{Entry, Node};
+use crate::format::snapshot::Tree;
+use crate::index::Index;
+use crate::index::scan::{FolderKey, FolderState, Owner, ScanCache, Stamp};
+use crate::repo::packs::PackMap;
+use crate::repo::reader::BlobReader;
+use crate::repo::snapshots::SnapshotInfo;
+use crate::repo::tree::find;
+use crate::repo::view::{is_within, join, part_folder};
+use crate::repo::{Repository, deltas};
+use crate::source::dir::{Listed, OpenDir};
+use crate::source::file_system::FileSystem;
+use crate::source::meta::Kind;
+use crate::source::start::{Start, split};
+use crate::source::walk::{Folder, FolderState as Reached};
+
+/// Plaintext of pages that is kept in memory.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// What is asked.
+pub struct Question<'a> {
+    /// The job's newest snapshot.
+    pub parent: &'a SnapshotInfo,
+    /// The path as the system knows it.
+    pub path: &'a Start,
+    /// Where caches lie.
+    pub cache_dir: Option<&'a std::path::Path>,
+}
+
+/// A folder as it is and as it was.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamps {
+    /// What the system says now.
+    pub now: Stamp,
+    /// What the last run saw, if it was settled then and the scan cache is good.
+    pub then: Option<Stamp>,
+    /// The folder of messages is passed over.
+    pub is_passed_over: bool,
+    /// It is listed because it has its turn.
+    pub is_due: bool,
+}
+
+/// The answer.
+pub struct Explanation {
+    /// What the system says of the file.
+    pub listed: Listed,
+    /// What the snapshot has at this path.
+    pub entry: Option<Entry>,
+    /// The folder around it.
+    pub folder: Stamps,
+    /// Whether the file would be read.
+    pub verdict: Result<Same, Why>,
+    /// There is a scan cache for this snapshot.
+    pub is_cached: bool,
+}
+
+/// Asks about one file. `None` when the path is a folder or no file at all.
+pub fn explain(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    question: &Question<'_>,
+) -> Result<Option<Explanation>, BackupError> {
+    deltas::sync(repository, index)?;
+    let info = question.parent;
+    let Some(keys) = repository.keys.domain(&info.domain) else { return Ok(None) };
+    let packs = PackMap::new(Arc::clone(&repository.keys));
+    let namer = BlobNamer::new(&keys.id_key, &info.host);
+    let store = Arc::clone(&repository.store);
+    let reader = BlobReader::new(store, &packs, namer, info.domain, index, CACHE_BYTES);
+    let (folder, name) = split(&question.path.logical);
+    let dir = Arc::new(question.path.around()?);
+    let Ok(listed) = dir.look(name.into()) else { return Ok(None) };
+    if listed.kind != Kind::File {
+        return Ok(None);
+    }
+    let mut scan = scan(repository, question, &reader);
+    let key = FolderKey::of(folder);
+    let state = scan.state(&key);
+    let known = tree_at(&reader, info, folder);
+    let here = folder_of(&dir)?;
+    let traces = scan.traces(&key, state.as_ref(), &here);
+    let (own_name, started) = (split(folder).1, info.snapshot.started);
+    let mut parent = match &known {
+        Some(tree) => ParentFolder::new(tree, own_name, started, &reader, traces),
+        None => ParentFolder::none(),
+    };
+    let stamps = stamps(&mut scan, &key, state.as_ref(), &here, known.as_ref());
+    let verdict = match parent.look_up(&listed) {
+        Known::File(_) if stamps.is_passed_over => Ok(Same::Folder),
+        Known::File(file) => Ok(file.same),
+        Known::Unknown(why @ (Why::New | Why::Replaced)) if is_of_messages(own_name) => {
+            scan.moved(&listed).map(|file| file.same).ok_or(why)
+        }
+        Known::Unknown(why) => Err(why),
+        Known::Folder(..) => Err(Why::Replaced),
+    };
+    let fetch = |id: &BlobId| reader.page(id);
+    let entry = known.and_then(|tree| find(&tree, name, &mut { fetch }).ok().flatten());
+    let is_cached = scan.cache.is_some();
+    Ok(Some(Explanation { listed, entry, folder: stamps, verdict, is_cached }))
+}
+
+fn scan<'a>(repository: &Repository, question: &Question<'_>, reader: &'a BlobReader<'a>) -> Scan<'a> {
+    let info = question.parent;
+    let (host, domain, job) = (info.host, info.domain, info.snapshot.job.clone());
+    let owner = Owner { repository: repository.id(), host, domain, job };
+    let cache = question.cache_dir.and_then(|dir| ScanCache::open(dir, &owner).ok());
+    let cache = cache.filter(|cache| cache.binding().is_some_and(|binding| binding.snapshot == info.hash));
+    let may_pass_over = cache.is_some();
+    let started = clock::now() as i64;
+    Scan { cache, may_pass_over, reader: Some(reader), started, ..Scan::none() }
+}
+
+/// The folder as a walk would give it.
+fn folder_of(dir: &Arc<OpenDir>) -> Result<Folder, BackupError> {
+    let trouble = |errno: rustix::io::Errno| crate::source::SourceError::Start {
+        path: crate::base::bytes::display(dir.path()),
+        error: errno.into(),
+    };
+    Ok(Folder {
+        path: Vec::new(),
+        meta: dir.meta().map_err(trouble)?,
+        state: Reached::Read,
+        file_system: FileSystem::of(dir.fd()),
+        seen: clock::now() as i64,
+        dir: Some(Arc::clone(dir)),
+        entries: Vec::new(),
+        problems: Vec::new(),
+        left_out: 0,
+    })
+}
+
+fn stamps(
+    scan: &mut Scan<'_>,
+    key: &FolderKey,
+    state: Option<&FolderState>,
+    here: &Folder,
+    tree: Option<&Tree>,
+) -> Stamps {
+    let own = here.dir.as_ref().map(|dir| split(dir.path()).1.to_vec()).unwrap_or_default();
+    let around = here.dir.as_ref().and_then(|dir| dir.open_parent().ok());
+    let in_mailbox = around.is_some_and(|around| is_mail_folder(&around.list().entries));
+    let listed = Listed { name: own.clone().into(), kind: Kind::Directory, meta: here.meta.clone() };
+    let is_passed_over = in_mailbox
+        && is_of_messages(&own)
+        && tree.is_some_and(|tree| scan.is_untouched(key, here, &listed, tree));
+    Stamps {
+        now: stamp(&here.meta),
+        then: state.and_then(|state| state.stamp),
+        is_passed_over,
+        is_due: scan.is_due(key, state),
+    }
+}
+
+/// The listing of a folder in a snapshot.
+fn tree_at(reader: &BlobReader<'_>, info: &SnapshotInfo, folder: &[u8]) -> Option<Tree> {
+    let parts = info.snapshot.parts.iter().filter(|part| is_within(folder, &part.path));
+    let part = parts.max_by_key(|part| part.path.len())?;
+    let mut tree = part.tree;
+    let mut at = part_folder(&part.path).to_vec();
+    while at != folder {
+        let rest = folder.strip_prefix(at.as_slice())?;
+        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        let name = rest.split(|&byte| byte == b'/').next()?.to_vec();
+        let entry = find(&tree, &name, &mut |id: &BlobId| reader.page(id)).ok()??;
+        let Node::Folder(below) = entry.node else { return None };
+        tree = below;
+        at = join(&at, &name);
+    }
+    Some(tree)
+}
