@@ -144,6 +144,11 @@ impl<'a> BlobReader<'a> {
         self.read(id, true)
     }
 
+    /// Are these the bytes of the page `id`?
+    pub fn proves_page(&self, id: &BlobId, bytes: &[u8]) -> bool {
+        self.namer.name(BlobKind::Tree, bytes) == *id
+    }
+
     /// Reads a piece of a file.
     pub fn data(&self, id: &BlobId) -> Result<Blob, RepoError> {
         self.read(id, false)

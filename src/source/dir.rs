@@ -55,6 +55,9 @@ pub struct OpenDir {
 /// One call of `getdents` fills at most this many bytes, about 1,500 names.
 const LISTING_BUFFER_BYTES: usize = 64 << 10;
 
+/// From so many entries on, a second thread costs less than it saves.
+const PARALLEL_MIN: usize = 512;
+
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 fn is_dot(name: &[u8]) -> bool {
@@ -179,9 +182,9 @@ impl OpenDir {
         }
         // By number first: a disk that holds the inodes in that order is then read in one direction.
         names.sort_unstable_by_key(|(inode, _)| *inode);
-        listing.entries.reserve_exact(names.len());
-        for (_, name) in names {
-            match self.look(name) {
+        let names = names.into_iter().map(|(_, name)| name).collect();
+        for looked in self.look_at_all(names) {
+            match looked {
                 Ok(listed) => listing.entries.push(listed),
                 Err(problem) => listing.problems.push(problem),
             }
@@ -190,6 +193,21 @@ impl OpenDir {
         // A rename during the listing may show a name twice.
         listing.entries.dedup_by(|a, b| a.name == b.name);
         listing
+    }
+
+    /// Looks at many entries; on two processors in half the time.
+    fn look_at_all(&self, mut names: Vec<Name>) -> Vec<std::result::Result<Listed, Problem>> {
+        let look = |names: Vec<Name>| -> Vec<_> { names.into_iter().map(|name| self.look(name)).collect() };
+        if names.len() < PARALLEL_MIN {
+            return look(names);
+        }
+        let others = names.split_off(names.len() / 2);
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| look(others));
+            let mut looked = look(names);
+            looked.append(&mut others.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            looked
+        })
     }
 
     /// Looks at one entry of the folder.

@@ -21,7 +21,7 @@ impl Draft {
     pub(super) fn begin(connection: Connection, owner: [u8; 32], continues: bool) -> Result<Draft> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         if !continues {
-            for table in ["places", "leaves", "folders", "binding"] {
+            for table in ["places", "contents", "leaves", "folders", "binding"] {
                 connection.execute(&format!("DELETE FROM {table}"), [])?;
             }
         }
@@ -58,6 +58,29 @@ impl Draft {
         }
         for (leaf, before) in there.into_values() {
             self.remove_leaf(leaf, &before)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the pages of a folder that is listed in every run, in place of earlier ones.
+    pub fn put_contents(&mut self, key: &FolderKey, pages: &[(BlobId, Vec<u8>)]) -> Result<()> {
+        let folder = key.number();
+        let mut there: HashSet<BlobId> = HashSet::new();
+        if !self.is_new {
+            let mut statement =
+                self.connection.prepare_cached("SELECT page FROM contents WHERE folder = ?")?;
+            let rows = statement.query_map([folder], |row| Ok(BlobId(row.get(0)?)))?;
+            there = rows.collect::<rusqlite::Result<_>>()?;
+        }
+        for (page, bytes) in pages.iter().filter(|(page, _)| !there.remove(page)) {
+            self.connection
+                .prepare_cached("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)")?
+                .execute(params![folder, page.0, bytes])?;
+        }
+        for page in there {
+            self.connection
+                .prepare_cached("DELETE FROM contents WHERE folder = ? AND page = ?")?
+                .execute(params![folder, page.0])?;
         }
         Ok(())
     }
@@ -120,6 +143,7 @@ impl Draft {
             for (leaf, bytes) in self.leaves(number)?.into_values() {
                 self.remove_leaf(leaf, &bytes)?;
             }
+            self.connection.execute("DELETE FROM contents WHERE folder = ?", [number])?;
             self.connection.execute("DELETE FROM folders WHERE number = ?", [number])?;
         }
         let sum = binding_checksum(&self.owner, binding);

@@ -14,6 +14,7 @@ mod traces;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,12 +35,13 @@ const APPLICATION: i32 = 0x4d6c_7363;
 const VERSION: i32 = 1;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     "CREATE TABLE binding (number INTEGER PRIMARY KEY, owner BLOB, snapshot BLOB, rules BLOB, ended INTEGER, \
      checksum INTEGER)",
     "CREATE TABLE folders (number INTEGER PRIMARY KEY, state BLOB, checksum INTEGER)",
     "CREATE TABLE leaves (number INTEGER PRIMARY KEY, folder INTEGER, page BLOB, traces BLOB, checksum INTEGER)",
     "CREATE INDEX leaves_of ON leaves (folder)",
+    "CREATE TABLE contents (folder INTEGER, page BLOB, bytes BLOB, PRIMARY KEY (folder, page)) WITHOUT ROWID",
     "CREATE TABLE places (inode INTEGER, leaf INTEGER, PRIMARY KEY (inode, leaf)) WITHOUT ROWID",
 ];
 
@@ -344,6 +346,15 @@ impl ScanCache {
             }
         }
         Ok(traces)
+    }
+
+    /// Pages of a folder's listing that are kept here, so that no segment is opened for them. Their ids prove them.
+    pub fn contents(&self, key: &FolderKey) -> Result<HashMap<BlobId, Vec<u8>>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT page, bytes FROM contents WHERE folder = ?")?;
+        let rows = statement
+            .query_map([key.number()], |row| Ok((BlobId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Where the file with this number stood, in whatever folder.

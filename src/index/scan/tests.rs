@@ -86,6 +86,8 @@ fn changes_replace_what_they_touch_and_nothing_else() {
     // The first stays, the second changes a page, the third goes.
     let mut draft = open().draft().unwrap();
     draft.keep(&keys[0]);
+    draft.put_contents(&keys[0], &[(BlobId([1; 16]), vec![1]), (BlobId([2; 16]), vec![2])]).unwrap();
+    draft.put_contents(&keys[0], &[(BlobId([2; 16]), vec![2]), (BlobId([3; 16]), vec![3])]).unwrap();
     draft.put(&keys[1], &state(50), &[page(2, &[20, 21]), page(102, &[22, 23])]).unwrap();
     draft.commit(&binding(2)).unwrap();
     let cache = open();
@@ -98,6 +100,9 @@ fn changes_replace_what_they_touch_and_nothing_else() {
     let places: i64 =
         cache.connection.query_row("SELECT count(*) FROM places", [], |row| row.get(0)).unwrap();
     assert_eq!(places, 7);
+    let contents = cache.contents(&keys[0]).unwrap();
+    assert_eq!(contents, HashMap::from([(BlobId([2; 16]), vec![2]), (BlobId([3; 16]), vec![3])]));
+    assert!(cache.contents(&keys[1]).unwrap().is_empty());
     // A draft that is given up changes nothing.
     let mut draft = cache.draft().unwrap();
     draft.put(&keys[0], &state(77), &[]).unwrap();

@@ -33,6 +33,11 @@ impl Traces {
     pub fn of_page(&self, page: &BlobId, entries: usize) -> Option<Vec<Trace>> {
         decode(self.0.get(page)?).filter(|traces| traces.len() == entries)
     }
+
+    /// Are these the traces of a page?
+    pub fn are(&self, page: &BlobId, traces: &[Trace]) -> bool {
+        self.0.get(page).is_some_and(|bytes| *bytes == encode(traces))
+    }
 }
 
 fn put(number: u64, bytes: &mut Vec<u8>) {

@@ -89,10 +89,10 @@ pub fn explain(
     let state = scan.state(&key);
     let known = tree_at(&reader, info, folder);
     let here = folder_of(&dir)?;
-    let traces = scan.traces(&key, state.as_ref(), &here);
     let (own_name, started) = (split(folder).1, info.snapshot.started);
+    let recall = Arc::new(scan.recall(&key, &here, is_of_messages(own_name)));
     let mut parent = match &known {
-        Some(tree) => ParentFolder::new(tree, own_name, started, &reader, traces),
+        Some(tree) => ParentFolder::new(tree, own_name, started, &reader, recall),
         None => ParentFolder::none(),
     };
     let stamps = stamps(&mut scan, &key, state.as_ref(), &here, known.as_ref());

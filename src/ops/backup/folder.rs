@@ -33,6 +33,8 @@ struct Assembly<'a> {
     traces: Vec<Trace>,
     /// The pages before it.
     pages: Vec<(BlobId, Vec<Trace>)>,
+    /// Bytes of all pages, where they are kept at hand.
+    contents: Vec<(BlobId, Vec<u8>)>,
 }
 
 /// A folder on its way into the snapshot.
@@ -81,6 +83,7 @@ impl<'a> FolderJob<'a> {
             is_lacking: false,
             traces: Vec::new(),
             pages: Vec::new(),
+            contents: Vec::new(),
         };
         Arc::new(FolderJob { own, parent, sight, assembly: Mutex::new(assembly), finished: Mutex::new(None) })
     }
@@ -123,6 +126,15 @@ impl<'a> FolderJob<'a> {
         for (slot, what) in delivered {
             assembly.slots[slot] = Some(what);
         }
+        let Assembly { contents, .. } = assembly;
+        let keeps = self.sight.as_ref().is_some_and(Sight::keeps_contents);
+        let store = &mut |page: &[u8]| {
+            let id = store(page)?;
+            if keeps {
+                contents.push((id, page.to_vec()));
+            }
+            Ok::<_, RepoError>(id)
+        };
         let Some(builder) = &mut assembly.builder else { return Ok(None) };
         while let Some(slot) = assembly.slots.get_mut(assembly.next) {
             match slot.take() {
@@ -144,7 +156,9 @@ impl<'a> FolderJob<'a> {
         }
         let tree = builder.finish(store)?;
         if let Some(sight) = &self.sight {
-            sight.tell(&tree, std::mem::take(&mut assembly.pages), !assembly.is_lacking);
+            let (pages, contents) =
+                (std::mem::take(&mut assembly.pages), std::mem::take(&mut assembly.contents));
+            sight.tell(&tree, pages, contents, !assembly.is_lacking);
         }
         Ok(Some(tree))
     }

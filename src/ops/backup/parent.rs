@@ -3,12 +3,14 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::reason::{Same, Why};
+use super::scan::Recall;
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, File, Node, Xattr};
 use crate::format::snapshot::Tree;
-use crate::index::scan::{Trace, Traces};
+use crate::index::scan::Trace;
 use crate::mail::maildir;
 use crate::repo::RepoError;
 use crate::repo::reader::{Blob, BlobReader};
@@ -22,7 +24,22 @@ const SETTLED_NANOS: i64 = 2_000_000_000;
 /// One tick of a file system's clock, at its coarsest on Linux.
 const TICK_NANOS: i64 = 10_000_000;
 
-type Fetch<'a> = Box<dyn FnMut(&BlobId) -> Result<Blob, RepoError> + 'a>;
+/// A page, from the repository or from what is at hand.
+enum PageBytes {
+    Read(Blob),
+    AtHand(Vec<u8>),
+}
+
+impl AsRef<[u8]> for PageBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            PageBytes::Read(blob) => blob.as_ref(),
+            PageBytes::AtHand(bytes) => bytes,
+        }
+    }
+}
+
+type Fetch<'a> = Box<dyn FnMut(&BlobId) -> Result<PageBytes, RepoError> + 'a>;
 type Pages<'a> = Box<dyn Iterator<Item = Result<(BlobId, Vec<Entry>), TreeError<RepoError>>> + 'a>;
 
 /// The same folder in the parent snapshot, walked along with the new listing.
@@ -30,7 +47,7 @@ pub struct ParentFolder<'a> {
     pages: Option<Pages<'a>>,
     /// Entries of the page at hand, with what the scan cache knows of them, if anything.
     entries: VecDeque<(Entry, Option<Trace>)>,
-    traces: Traces,
+    recall: Arc<Recall>,
     /// When the parent began, unix nanoseconds.
     started: i64,
     /// The folder holds messages, whose flags are no part of their identity.
@@ -81,24 +98,28 @@ impl<'a> ParentFolder<'a> {
         ParentFolder {
             pages: None,
             entries: VecDeque::new(),
-            traces: Traces::default(),
+            recall: Arc::default(),
             started: 0,
             of_messages: false,
         }
     }
 
-    /// The folder `name` with listing `tree` in the parent that began at `started`; `traces` are its files'.
+    /// The folder `name` with listing `tree` in the parent that began at `started`; `recall` is of the same folder.
     pub fn new(
         tree: &Tree,
         name: &[u8],
         started: i64,
         reader: &'a BlobReader<'a>,
-        traces: Traces,
+        recall: Arc<Recall>,
     ) -> ParentFolder<'a> {
-        let fetch: Fetch<'a> = Box::new(|id| reader.page(id));
+        let at_hand = Arc::clone(&recall);
+        let fetch: Fetch<'a> = Box::new(move |id| match at_hand.contents.get(id) {
+            Some(bytes) if reader.proves_page(id, bytes) => Ok(PageBytes::AtHand(bytes.clone())),
+            _ => reader.page(id).map(PageBytes::Read),
+        });
         let pages: Pages<'a> = Box::new(Leaves::new(tree, fetch));
         let of_messages = is_of_messages(name);
-        ParentFolder { pages: Some(pages), entries: VecDeque::new(), traces, started, of_messages }
+        ParentFolder { pages: Some(pages), entries: VecDeque::new(), recall, started, of_messages }
     }
 
     /// The next entry, unless there is none or a page cannot be read: then everything that follows is new, which
@@ -109,7 +130,7 @@ impl<'a> ParentFolder<'a> {
                 self.pages = None;
                 return None;
             };
-            let traces = self.traces.of_page(&page, entries.len());
+            let traces = self.recall.traces.of_page(&page, entries.len());
             let traces = traces.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
             self.entries = entries.into_iter().zip(traces).collect();
         }

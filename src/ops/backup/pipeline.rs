@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::folder::{FolderJob, Slot};
 use super::parent::{Known, KnownFile, ParentFolder, is_of_messages};
 use super::reason::{Same, Why};
-use super::scan::{Scan, Sight, is_mail_folder};
+use super::scan::{Recall, Scan, Sight, is_mail_folder};
 use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::id::BlobId;
 use crate::chunk::SplitStats;
@@ -232,9 +232,10 @@ impl<'a, 'p> Walker<'a, 'p> {
             self.shared.interrupt.check()?;
             match event {
                 Event::Enter(folder) => {
+                    let recall = self.recall(&folder, logical);
                     let (job, tree) = match levels.last_mut() {
                         None => {
-                            let begun = self.begin_part(&folder, logical, known.as_ref());
+                            let begun = self.begin_part(&folder, logical, known.as_ref(), &recall);
                             part = Some(begun.part);
                             (begun.folder, begun.known)
                         }
@@ -242,7 +243,7 @@ impl<'a, 'p> Walker<'a, 'p> {
                             let (slot, tree) =
                                 level.folders.next().expect("one slot for every folder entered");
                             let parent = Arc::clone(&level.job);
-                            match self.begin_folder(&folder, logical, (&parent, slot))? {
+                            match self.begin_folder(&folder, logical, (&parent, slot), &recall)? {
                                 Some(job) => (job, tree),
                                 None => {
                                     levels.push(Level { job: parent, folders: Vec::new().into_iter() });
@@ -251,7 +252,7 @@ impl<'a, 'p> Walker<'a, 'p> {
                             }
                         }
                     };
-                    levels.push(self.enter(&mut walk, *folder, logical, (job, tree))?);
+                    levels.push(self.enter(&mut walk, *folder, logical, job, (tree, recall))?);
                 }
                 Event::Leave => drop(levels.pop()),
             }
@@ -259,18 +260,24 @@ impl<'a, 'p> Walker<'a, 'p> {
         Ok(part.expect("a walk enters at least one folder"))
     }
 
-    fn begin_part(&mut self, folder: &Folder, logical: &[u8], known: Option<&Tree>) -> BegunPart<'a> {
+    fn begin_part(
+        &mut self,
+        folder: &Folder,
+        logical: &[u8],
+        known: Option<&Tree>,
+        recall: &Arc<Recall>,
+    ) -> BegunPart<'a> {
         let names = folder.entries.len();
         let (_, name) = start::split(logical);
         if folder.state == FolderState::Partial || name.is_empty() {
             // The listing around a single file, or that of `/`, is the part's listing itself.
-            let sight = self.sight(folder, logical);
+            let sight = self.sight(folder, logical, recall);
             let part = FolderJob::part(self.cut, names, sight);
             return BegunPart { folder: Arc::clone(&part), part, known: known.copied() };
         }
         let part = FolderJob::part(self.cut, 1, None);
         let own = self.worker.folder_entry(name, &folder.meta);
-        let job = FolderJob::below(self.cut, names, own, (&part, 0), self.sight(folder, logical));
+        let job = FolderJob::below(self.cut, names, own, (&part, 0), self.sight(folder, logical, recall));
         let known = known.zip(self.parent).and_then(|(tree, parent)| {
             // An unreadable parent costs time: everything is read again.
             match find(tree, name, &mut |id: &BlobId| parent.reader.page(id)).ok()??.node {
@@ -286,6 +293,7 @@ impl<'a, 'p> Walker<'a, 'p> {
         folder: &Folder,
         logical: &[u8],
         (parent, slot): (&Arc<FolderJob<'a>>, usize),
+        recall: &Arc<Recall>,
     ) -> Result<Option<Arc<FolderJob<'a>>>, RepoError> {
         if folder.state == FolderState::Vanished {
             self.report(folder);
@@ -293,21 +301,27 @@ impl<'a, 'p> Walker<'a, 'p> {
             return Ok(None);
         }
         let own: Entry = self.worker.folder_entry(folder.name(), &folder.meta);
-        let sight = self.sight(folder, logical);
+        let sight = self.sight(folder, logical, recall);
         Ok(Some(FolderJob::below(self.cut, folder.entries.len(), own, (parent, slot), sight)))
     }
 
     /// What the scan cache will know of a folder; nothing of one that was not listed as a whole.
-    fn sight(&mut self, folder: &Folder, logical: &[u8]) -> Option<Sight> {
+    fn sight(&self, folder: &Folder, logical: &[u8], recall: &Arc<Recall>) -> Option<Sight> {
         if folder.state != FolderState::Read {
             return None;
         }
-        let key = key_of(folder, logical);
-        let state = self.scan.state(&key);
-        let is_due = self.scan.is_due(&key, state.as_ref());
-        // Its turn is over only when it had it.
-        let day = state.filter(|_| !is_due).map(|state| state.day);
-        self.scan.sight(key, folder, is_of_messages(folder.name()), day)
+        self.scan.sight(key_of(folder, logical), folder, is_of_messages(folder.name()), Arc::clone(recall))
+    }
+
+    /// What the last run saw of a folder.
+    fn recall(&mut self, folder: &Folder, logical: &[u8]) -> Arc<Recall> {
+        match folder.state {
+            FolderState::Read => {
+                let key = key_of(folder, logical);
+                Arc::new(self.scan.recall(&key, folder, is_of_messages(folder.name())))
+            }
+            _ => Arc::default(),
+        }
     }
 
     fn report(&self, folder: &Folder) {
@@ -320,7 +334,8 @@ impl<'a, 'p> Walker<'a, 'p> {
         walk: &mut Walk,
         mut folder: Folder,
         logical: &[u8],
-        (job, known): (Arc<FolderJob<'a>>, Option<Tree>),
+        job: Arc<FolderJob<'a>>,
+        known: (Option<Tree>, Arc<Recall>),
     ) -> Result<Level<'a>, RepoError> {
         let scope = self.scope(&folder, logical);
         self.report(&folder);
@@ -370,17 +385,14 @@ impl<'a, 'p> Walker<'a, 'p> {
         &mut self,
         folder: &Folder,
         logical: &[u8],
-        known: Option<Tree>,
+        (known, recall): (Option<Tree>, Arc<Recall>),
         is_mail_folder: bool,
     ) -> Look<'p> {
-        let key = key_of(folder, logical);
-        let state = self.scan.state(&key);
-        let (is_due, of_messages) = (self.scan.is_due(&key, state.as_ref()), is_of_messages(folder.name()));
+        let (is_due, of_messages) = (recall.is_due, is_of_messages(folder.name()));
         let parent = match (known, self.parent) {
             _ if self.shared.care.reread => ParentFolder::none(),
             (Some(tree), Some(parent)) => {
-                let traces = self.scan.traces(&key, state.as_ref(), folder);
-                ParentFolder::new(&tree, folder.name(), parent.started, parent.reader, traces)
+                ParentFolder::new(&tree, folder.name(), parent.started, parent.reader, recall)
             }
             _ => ParentFolder::none(),
         };

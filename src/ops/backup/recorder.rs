@@ -58,7 +58,9 @@ fn record(mut draft: Draft, sightings: &Receiver<Sighting>) -> Option<Draft> {
                 draft.keep(&key);
                 Ok(())
             }
-            Sighting::Listed { key, state, pages } => draft.put(&key, &state, &pages),
+            Sighting::Listed { key, state, pages, contents } => {
+                draft.put(&key, &state, &pages).and_then(|()| draft.put_contents(&key, &contents))
+            }
             Sighting::End => return Some(draft),
         };
         // With the receiver gone, sending fails at once, and nobody waits.

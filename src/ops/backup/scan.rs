@@ -1,6 +1,9 @@
 //! The scan cache in a run: which folders need not be listed, which files are old friends under new names, and what
 //! the next run is to know.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crossbeam_channel::Sender;
 
 use super::parent::{KnownFile, is_same_file};
@@ -28,7 +31,7 @@ const DAY_NANOS: i64 = 86_400_000_000_000;
 pub enum Sighting {
     /// It is as it was.
     Kept(FolderKey),
-    /// It was listed.
+    /// It was listed, and is otherwise than it was.
     Listed {
         /// Which.
         key: FolderKey,
@@ -36,9 +39,24 @@ pub enum Sighting {
         state: FolderState,
         /// The pages of its listing, with the traces of their entries.
         pages: Vec<(BlobId, Vec<Trace>)>,
+        /// Bytes of all pages, of a folder that is listed in every run.
+        contents: Vec<(BlobId, Vec<u8>)>,
     },
     /// That was all.
     End,
+}
+
+/// What the last run saw of a folder and its files.
+#[derive(Default)]
+pub struct Recall {
+    /// The folder.
+    pub state: Option<FolderState>,
+    /// Its files.
+    pub traces: Traces,
+    /// Pages of its listing.
+    pub contents: HashMap<BlobId, Vec<u8>>,
+    /// It has its turn to be looked at closely.
+    pub is_due: bool,
 }
 
 /// What is to be told of a folder when its pages are done.
@@ -48,6 +66,7 @@ pub struct Sight {
     file_system: FileSystem,
     seen: i64,
     of_messages: bool,
+    before: Arc<Recall>,
     sightings: Sender<Sighting>,
 }
 
@@ -66,11 +85,29 @@ impl Sight {
     }
 
     /// Tells it. A folder of which something is missing is listed again next time.
-    pub fn tell(&self, tree: &Tree, pages: Vec<(BlobId, Vec<Trace>)>, is_whole: bool) {
+    pub fn tell(
+        &self,
+        tree: &Tree,
+        pages: Vec<(BlobId, Vec<Trace>)>,
+        contents: Vec<(BlobId, Vec<u8>)>,
+        is_whole: bool,
+    ) {
         let stamp = self.state.stamp.filter(|_| is_whole);
         let state = FolderState { stamp, root: tree.root, ..self.state };
+        let is_known = self.before.state == Some(state)
+            && pages.iter().all(|(page, traces)| self.before.traces.are(page, traces));
+        let key = self.key;
+        let sighting = match is_known {
+            true => Sighting::Kept(key),
+            false => Sighting::Listed { key, state, pages, contents },
+        };
         // Nobody listens any more when the cache failed: it costs time next time.
-        let _ = self.sightings.send(Sighting::Listed { key: self.key, state, pages });
+        let _ = self.sightings.send(sighting);
+    }
+
+    /// A folder that is listed in every run: its pages are kept at hand.
+    pub fn keeps_contents(&self) -> bool {
+        !self.of_messages
     }
 }
 
@@ -166,25 +203,35 @@ impl<'a> Scan<'a> {
         key: FolderKey,
         folder: &Folder,
         of_messages: bool,
-        day: Option<u32>,
+        before: Arc<Recall>,
     ) -> Option<Sight> {
         let sightings = self.sightings.clone()?;
+        // Its turn is over only when it had it.
+        let day = before.state.filter(|_| !before.is_due).map(|state| state.day);
         let changed = folder.meta.mtime().max(folder.meta.ctime());
         let is_settled = folder.file_system.is_settled(changed, folder.seen);
         let stamp = Some(stamp(&folder.meta)).filter(|_| is_settled && folder.problems.is_empty());
         let day = day.unwrap_or(self.day());
         let state = FolderState { file_system: folder.file_system.id, stamp, root: None, day };
         let (file_system, seen) = (folder.file_system, folder.seen);
-        Some(Sight { key, state, file_system, seen, of_messages, sightings })
+        Some(Sight { key, state, file_system, seen, of_messages, before, sightings })
     }
 
-    /// What is known of the files of a folder.
-    pub fn traces(&mut self, key: &FolderKey, state: Option<&FolderState>, folder: &Folder) -> Traces {
-        let Some(state) = state else { return Traces::default() };
-        if state.file_system != folder.file_system.id && folder.meta.birth.is_none() {
-            return Traces::default();
-        }
-        self.ask(|cache| cache.traces(key)).unwrap_or_default()
+    /// What is known of a folder and its files.
+    pub fn recall(&mut self, key: &FolderKey, folder: &Folder, of_messages: bool) -> Recall {
+        let Some(state) = self.state(key) else { return Recall::default() };
+        let is_due = self.is_due(key, Some(&state));
+        // Numbers of another file system say nothing; births do.
+        let is_comparable = state.file_system == folder.file_system.id || folder.meta.birth.is_some();
+        let traces = match is_comparable {
+            true => self.ask(|cache| cache.traces(key)).unwrap_or_default(),
+            false => Traces::default(),
+        };
+        let contents = match of_messages {
+            true => HashMap::new(),
+            false => self.ask(|cache| cache.contents(key)).unwrap_or_default(),
+        };
+        Recall { state: Some(state), traces, contents, is_due }
     }
 
     /// A message that stood elsewhere in the parent snapshot.
