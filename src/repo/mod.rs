@@ -3,6 +3,7 @@
 pub mod blob_writer;
 pub mod content;
 pub mod deltas;
+pub mod edit;
 mod error;
 pub mod extract;
 pub mod holds;

@@ -14,6 +14,7 @@ pub mod extents;
 pub mod file_system;
 pub mod ladder;
 pub mod meta;
+pub mod moves;
 pub mod names;
 pub mod problem;
 pub mod read;
