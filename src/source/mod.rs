@@ -19,6 +19,7 @@ pub mod problem;
 pub mod read;
 pub mod start;
 pub mod walk;
+pub mod watch;
 pub mod xattr;
 
 #[cfg(test)]
