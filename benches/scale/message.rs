@@ -11,8 +11,10 @@ const FIRST_SECOND: i64 = 1_690_000_000;
 const SPAN_SECONDS: u64 = 100_000_000;
 const CORRESPONDENTS: u64 = 600;
 const DOCUMENTS: u64 = 300;
-/// How often a message says what others near it say, of a hundred.
-const CIRCULAR_PERCENT: u64 = 18;
+/// So many messages in a row are one message to so many people, where they are.
+const RECIPIENTS: u64 = 4;
+/// How many messages are such, of a hundred.
+const SHARED_PERCENT: u64 = 70;
 
 /// Makes messages; the same seed and number make the same message.
 pub struct Writer {
@@ -48,8 +50,10 @@ impl Writer {
         Writer { seed, vocabulary, people, count }
     }
 
+    /// Those beyond the last came with it.
     fn second(&self, number: u64) -> i64 {
-        let at = u128::from(number) * u128::from(SPAN_SECONDS) / u128::from(self.count.max(1));
+        let at =
+            u128::from(number.min(self.count)) * u128::from(SPAN_SECONDS) / u128::from(self.count.max(1));
         FIRST_SECOND + at as i64
     }
 
@@ -65,21 +69,31 @@ impl Writer {
         format!("{:016x}.{number}@mail{}.example.net", dice.next(), dice.skewed(90))
     }
 
+    /// The message that this one is a copy of: mail goes to several people, of whom some are on this server.
+    fn origin(&self, number: u64) -> u64 {
+        let first = number - number % RECIPIENTS;
+        let is_shared = Dice::new(self.seed ^ 0x7368_6172, first).percent(SHARED_PERCENT);
+        if is_shared { first } else { number }
+    }
+
+    fn said(&self, origin: u64) -> Dice {
+        Dice::new(self.seed ^ 0x7465_7874, origin)
+    }
+
     /// Makes the message that `user` gets.
     pub fn message(&self, number: u64, user: &str) -> Message {
-        let mut dice = Dice::new(self.seed, number);
-        let second = self.second(number);
+        let origin = self.origin(number);
+        let (mut own, mut dice) = (Dice::new(self.seed ^ 0x7472_6163, number), Dice::new(self.seed, origin));
+        let (second, sent) = (self.second(number), self.second(origin) - 7);
         let (name, address) = &self.people[dice.skewed(CORRESPONDENTS) as usize];
         let mut out = String::with_capacity(4_096);
-        self.trace(&mut dice, (user, address, second), &mut out);
-        let subject_words = dice.below(6) + 2;
-        let said_to_all = dice.percent(CIRCULAR_PERCENT);
-        let about = if said_to_all { number - number % 24 } else { number };
-        let mut what = Dice::new(self.seed ^ 0x7465_7874, about);
+        self.trace(&mut own, (user, address, second), &mut out);
         let is_reply = number > 1_000 && dice.percent(38);
-        let earlier = number.saturating_sub(1 + dice.skewed(1_000_000.min(number.max(1))));
-        let subject = self.vocabulary.title(&mut what, subject_words);
-        out.push_str(&format!("From: {name} <{address}>\nTo: {user}@example.org"));
+        let earlier = origin.saturating_sub(1 + dice.skewed(1_000_000.min(origin.max(1))));
+        let subject_words = dice.below(6) + 2;
+        let subject = self.vocabulary.title(&mut dice, subject_words);
+        let to = if origin == number { user } else { "staff" };
+        out.push_str(&format!("From: {name} <{address}>\nTo: {to}@example.org"));
         for _ in 0..dice.skewed(8) {
             let (name, address) = &self.people[dice.skewed(CORRESPONDENTS) as usize];
             out.push_str(&format!(",\n\t{name} <{address}>"));
@@ -87,25 +101,24 @@ impl Writer {
         out.push_str(&format!(
             "\nSubject: {}{subject}\nDate: {}\nMessage-ID: <{}>\n",
             if is_reply { "Re: " } else { "" },
-            self.date(second - 7),
-            self.id(number)
+            self.date(sent),
+            self.id(origin)
         ));
         if is_reply {
             out.push_str(&format!("In-Reply-To: <{0}>\nReferences: <{0}>\n", self.id(earlier)));
         }
         out.push_str("MIME-Version: 1.0\n");
         let mut text = String::with_capacity(4_096);
-        let length = 120 + dice.skewed(3_400) + dice.below(450);
-        self.vocabulary.text(&mut what, length as usize, "", &mut text);
+        let length = 120 + dice.skewed(3_800) + dice.below(650);
+        self.vocabulary.text(&mut self.said(origin), length as usize, "", &mut text);
         if is_reply {
             text.push_str(&format!("On {}, somebody wrote:\n", self.date(self.second(earlier))));
-            let mut said = Dice::new(self.seed ^ 0x7465_7874, earlier);
-            self.vocabulary.title(&mut said, subject_words);
-            self.vocabulary.text(&mut said, 300 + dice.below(700) as usize, "> ", &mut text);
+            let quoted = 300 + dice.below(700);
+            self.vocabulary.text(&mut self.said(self.origin(earlier)), quoted as usize, "> ", &mut text);
         }
         text.push_str(&format!("-- \n{name}\n{address}\n"));
         let bytes = self.dress(&mut dice, out, text);
-        let name = self.file_name(&mut dice, second, &bytes);
+        let name = self.file_name(&mut own, second, &bytes);
         Message { bytes, second, name }
     }
 
@@ -124,11 +137,11 @@ impl Writer {
              ([192.0.2.{mx}])\n\tby mail.example.org with LMTP\n\tid {}\n\t(envelope-from <{from}>)\n\tfor \
              <{user}@example.org>; {date}\nReceived: from {host} ({host} [203.0.113.{}])\n\tby \
              mx{mx}.example.org (Postfix) with ESMTPS id {:011X}\n\tfor <{user}@example.org>; {date}\n",
-            base64(&dice.bytes(15)),
+            base64(&dice.bytes(9)),
             dice.below(250),
             dice.below(1 << 44)
         ));
-        if dice.percent(18) {
+        if dice.percent(12) {
             out.push_str(&format!(
                 "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d={host};\n\ts=m1; t={second}; \
                  bh={};\n\th=From:To:Subject:Date:Message-ID;\n\tb={}\n",
@@ -158,7 +171,7 @@ impl Writer {
         let edge = format!("=_{:016x}", dice.next());
         let plain = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n";
         match dice.below(100) {
-            0..=2 => {
+            0..=1 => {
                 out.push_str(&format!(
                     "Content-Type: multipart/mixed; boundary=\"{edge}\"\n\n--{edge}\n{plain}{text}"
                 ));
@@ -181,7 +194,7 @@ impl Writer {
                 }
                 out.push_str(&format!("--{edge}--\n"));
             }
-            3..=18 => {
+            2..=17 => {
                 out.push_str(&format!(
                     "Content-Type: multipart/alternative; boundary=\"{edge}\"\n\n--{edge}\n{plain}{text}--{edge}\n\
                      Content-Type: text/html; charset=utf-8\n\n<html><body style=\"font-family: sans-serif\">\n"

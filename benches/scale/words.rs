@@ -89,8 +89,8 @@ const WORDS: usize = 9_000;
 const HABIT: u64 = 90;
 const FAVOURITES: u64 = 3;
 /// How often a sentence is one of those that everybody uses, of a hundred.
-const COMMONPLACE: u64 = 55;
-const SENTENCES: u64 = 8_000;
+const COMMONPLACE: u64 = 82;
+const SENTENCES: u64 = 4_000;
 
 impl Vocabulary {
     pub fn new(seed: u64) -> Vocabulary {

@@ -12,6 +12,7 @@ mod script;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::lab::{is_long, seed};
@@ -33,6 +34,15 @@ trait Weather {
     fn source(&self) -> &Path;
     /// Compares a restored snapshot with what happened.
     fn judge(&self, restored: &Path, begin: u64, end: u64) -> Faults;
+}
+
+/// Ends a storm, also when what it is about has failed; else its threads would go on for ever.
+struct Calm<'s>(&'s AtomicBool);
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// All that came of a siege.
@@ -168,6 +178,7 @@ fn a_harsh_storm_loses_and_doubles_nothing() {
     let script = Script::new(source.path(), seed);
     let harsh = Harsh { script: &script, source: source.path().to_owned() };
     let outcome = std::thread::scope(|scope| {
+        let calm = Calm(&script.stop);
         let threads: Vec<_> = Script::threads()
             .map(|thread| {
                 scope.spawn({
@@ -178,9 +189,9 @@ fn a_harsh_storm_loses_and_doubles_nothing() {
             .collect();
         let begun = Instant::now();
         let outcome = besiege(&env, &harsh, storm_time(), seed);
-        let operations = script.operations.load(std::sync::atomic::Ordering::Relaxed);
+        let operations = script.operations.load(Ordering::Relaxed);
         println!("{:.0} operations a second", operations as f64 / begun.elapsed().as_secs_f64());
-        script.stop();
+        drop(calm);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         outcome
     });

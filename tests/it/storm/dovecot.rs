@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use super::imap::{Dovecot, Imap, give};
 use super::oracle::{Copy, Faults, Sighting, Span, Step, judge};
 use super::script::{Row, content};
-use super::{Weather, besiege, storm_time};
+use super::{Calm, Weather, besiege, storm_time};
 use crate::lab::seed;
 use crate::support::{TestEnv, skipped};
 
@@ -22,6 +23,7 @@ const MAILBOXES: [&str; 4] = ["INBOX", "Work", "Archive", "Lists"];
 const ACTORS: usize = 4;
 /// An actor expunges rather than delivers once it has so many messages.
 const POPULATION: usize = 300;
+const BALLAST: usize = 150;
 /// Dovecot may name a file by its new flags a little after it said so.
 const SLACK: u64 = 2_000_000_000;
 
@@ -32,6 +34,8 @@ struct Post {
     clock: Instant,
     seed: u64,
     logs: Vec<Mutex<Vec<Copy>>>,
+    /// Somebody wants to read the logs; whoever writes them all the time lets him.
+    is_asked: AtomicBool,
     /// (mailbox, UID) -> message.
     shown: Mutex<BTreeMap<(usize, u64), u64>>,
     validity: Mutex<BTreeMap<usize, u64>>,
@@ -110,13 +114,28 @@ impl Post {
         messages.into_iter().map(|(uid, message)| (message, uid)).collect()
     }
 
+    /// An actor's log, to be held during an operation.
+    fn log(&self, actor: usize) -> MutexGuard<'_, Vec<Copy>> {
+        while self.is_asked.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.logs[actor].lock().unwrap()
+    }
+
+    fn copies(&self) -> Vec<Copy> {
+        self.is_asked.store(true, Ordering::Relaxed);
+        let copies = self.logs.iter().flat_map(|log| log.lock().unwrap().clone()).collect();
+        self.is_asked.store(false, Ordering::Relaxed);
+        copies
+    }
+
     fn done(&self) {
         self.operations.fetch_add(1, Ordering::Relaxed);
     }
 
     fn deliver(&self, actor: usize, row: &mut Row) {
         let folder = actor % USERS * MAILBOXES.len() + row.below(MAILBOXES.len());
-        let mut log = self.logs[actor].lock().unwrap();
+        let mut log = self.log(actor);
         let message = (log.len() * ACTORS + actor) as u64;
         let before = self.now();
         let path = maildir(&self.source, folder);
@@ -135,7 +154,7 @@ impl Post {
         let mut session = self.session(&self.source, folder);
         let uids = self.note(&mut session, folder);
         for _ in 0..10 {
-            let mut log = self.logs[actor].lock().unwrap();
+            let mut log = self.log(actor);
             let here: Vec<usize> =
                 (0..log.len()).filter(|&at| log[at].now().is_some_and(|now| now.folder == folder)).collect();
             if here.is_empty() {
@@ -239,6 +258,8 @@ impl Post {
     /// A message that the restored list does not know gets a new UID when it is opened: those are not counted.
     fn wrong_uids(&self, restored: &Path) -> (u64, u64) {
         give(restored).unwrap();
+        let above = restored.parent().unwrap();
+        fs::set_permissions(above, PermissionsExt::from_mode(0o755)).unwrap();
         let (mut wrong, mut checked) = (0, 0);
         for folder in folders() {
             let list = fs::read(folder_path(restored, folder).join("dovecot-uidlist")).unwrap_or_default();
@@ -260,6 +281,21 @@ impl Post {
         }
         (wrong, checked)
     }
+}
+
+/// Mail that nobody touches, in folders that lie between the others: a backup is long on its way from one to the next.
+fn ballast(source: &Path) {
+    for (user, number) in (0..USERS).flat_map(|user| (0..BALLAST).map(move |number| (user, number))) {
+        let folder = source.join(format!("u{user}/.Ballast.{number}"));
+        for part in ["cur", "new", "tmp"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        for message in 0..25 {
+            let bytes = content((1 << 40) + (number * 25 + message) as u64);
+            fs::write(folder.join(format!("cur/17000.M{message}P1.old:2,S")), bytes).unwrap();
+        }
+    }
+    give(source).unwrap();
 }
 
 struct Siege<'p> {
@@ -303,6 +339,7 @@ fn post(seed: u64, folder: &Path) -> Option<Post> {
         clock: Instant::now(),
         seed,
         logs: (0..ACTORS).map(|_| Mutex::default()).collect(),
+        is_asked: AtomicBool::new(false),
         shown: Mutex::default(),
         validity: Mutex::default(),
         stop: AtomicBool::new(false),
@@ -312,6 +349,7 @@ fn post(seed: u64, folder: &Path) -> Option<Post> {
         let mut session = post.session(&post.source, user * MAILBOXES.len());
         MAILBOXES[1..].iter().for_each(|name| drop(ask(&mut session, &format!("CREATE {name}"))));
     }
+    ballast(&post.source);
     for actor in 0..ACTORS {
         let mut row = Row::new(seed, 1_000 + actor as u64);
         (0..60).for_each(|_| post.deliver(actor, &mut row));
@@ -325,16 +363,17 @@ fn a_real_dovecot_loses_nothing_and_keeps_its_uids() {
     let (env, seed) = (TestEnv::with_repository(), seed());
     println!("seed {seed}");
     let place = tempfile::tempdir().unwrap();
-    fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let Some(post) = post(seed, place.path()) else {
         return skipped("a real Dovecot", "dovecot-imapd is not installed");
     };
     let siege = Siege { post: &post, uids: Mutex::default() };
     let outcome = std::thread::scope(|scope| {
         let post = &post;
+        let calm = Calm(&post.stop);
         let actors: Vec<_> = (0..ACTORS).map(|actor| scope.spawn(move || post.act(actor))).collect();
         let outcome = besiege(&env, &siege, storm_time(), seed);
-        post.stop.store(true, Ordering::Relaxed);
+        drop(calm);
         actors.into_iter().for_each(|actor| actor.join().unwrap());
         outcome
     });

@@ -26,7 +26,7 @@ pub struct Script {
     clock: Instant,
     seed: u64,
     logs: Vec<Mutex<Vec<Copy>>>,
-    stop: AtomicBool,
+    pub stop: AtomicBool,
     pub operations: AtomicU64,
 }
 
@@ -117,10 +117,6 @@ impl Script {
 
     pub fn threads() -> std::ops::Range<usize> {
         0..THREADS
-    }
-
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 
     /// What a restored tree shows; and files that are not where messages are.
