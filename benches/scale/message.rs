@@ -37,7 +37,7 @@ pub struct Message {
 impl Writer {
     pub fn new(seed: u64, count: u64) -> Writer {
         let vocabulary = Vocabulary::new(seed);
-        let mut dice = Dice::new(seed, 0x0070_656f_706c_65);
+        let mut dice = Dice::new(seed, 0x7065_6f70_6c65);
         let people = (0..CORRESPONDENTS)
             .map(|number| {
                 let (first, last) =

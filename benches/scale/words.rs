@@ -155,7 +155,7 @@ impl Vocabulary {
             for _ in 0..dice.below(5) + 1 {
                 // People say much of what they say again and again.
                 let mut said = match dice.percent(COMMONPLACE) {
-                    true => Dice::new(self.seed ^ 0x0073_6169_64, dice.skewed(SENTENCES)),
+                    true => Dice::new(self.seed ^ 0x7361_6964, dice.skewed(SENTENCES)),
                     false => Dice::new(self.seed, dice.next()),
                 };
                 let words = said.below(14) + 4;

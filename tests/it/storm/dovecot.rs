@@ -315,7 +315,7 @@ impl Weather for Siege<'_> {
 
     fn judge(&self, restored: &Path, begin: u64, end: u64) -> Faults {
         let seen = self.post.sightings(restored);
-        let copies: Vec<Copy> = self.post.logs.iter().flat_map(|log| log.lock().unwrap().clone()).collect();
+        let copies = self.post.copies();
         // Whatever is in the snapshot by now was shown by a session that looks after it.
         for folder in folders() {
             let mut session = self.post.session(&self.post.source, folder);

@@ -150,9 +150,7 @@ fn judge_message(copies: &[&Copy], seen: &[&Sighting], span: &Span) -> Faults {
     for (at, _) in taken.iter().enumerate().filter(|(_, taken)| taken.is_none()) {
         if possible.is_empty() {
             faults.foreign += 1;
-        } else if possible.iter().any(|copy| copy.fits(seen[at], span)) {
-            faults.doubled += 1;
-        } else if seen.len() > slots.len() {
+        } else if seen.len() > slots.len() || possible.iter().any(|copy| copy.fits(seen[at], span)) {
             faults.doubled += 1;
         } else {
             // Seen with a state that it never had: that is one fault and not two.
