@@ -41,6 +41,7 @@ mod roles;
 mod round_trip;
 mod spare;
 mod store_faults;
+mod storm;
 mod support;
 mod thrash;
 mod tree;
