@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::failure::{Failure, Kind};
 use super::retention::Retention;
@@ -54,6 +54,12 @@ pub struct Job {
     /// Stay on the file systems that the paths lie on.
     #[serde(default)]
     pub one_file_system: bool,
+    /// Save also what a mail server makes again by itself.
+    #[serde(default)]
+    pub all_files: bool,
+    /// How long the lock of an mbox is waited for.
+    #[serde(default, deserialize_with = "written_time")]
+    pub lock_wait: Option<Duration>,
     /// The logical path recorded instead of the one path.
     #[serde(rename = "as")]
     pub logical_path: Option<PathBuf>,
@@ -153,6 +159,11 @@ pub fn waiting_time(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+fn written_time<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(text)?;
+    waiting_time(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 /// Checks a job's name: letters, digits, `.`, `_`, `-`, first a letter or digit; it names a lock file.
 pub fn job_name(name: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -181,13 +192,14 @@ mod tests {
         let file = parse(
             "repository = \"repo\"\nkey_file = \"/etc/mailark/key\"\nhost = \"mx1.example.org\"\n\
              [jobs.mail]\npaths = [\"/var/vmail\"]\nexclude = [\"*.tmp\"]\ntags = [\"daily\"]\n\
-             one_file_system = true\nas = \"/mail\"\n[jobs.config]\npaths = [\"../postfix\"]\n",
+             one_file_system = true\nall_files = true\nlock_wait = \"65s\"\nas = \"/mail\"\n[jobs.config]\npaths = [\"../postfix\"]\n",
         )
         .unwrap();
         assert_eq!(file.host.as_deref(), Some("mx1.example.org"));
         assert_eq!(file.key, Some(KeySource::KeyFile("/etc/mailark/key".into())));
         let mail = &file.jobs["mail"];
-        assert!(mail.one_file_system);
+        assert!(mail.one_file_system && mail.all_files);
+        assert_eq!(mail.lock_wait, Some(Duration::from_secs(65)));
         assert_eq!(mail.logical_path.as_deref(), Some(Path::new("/mail")));
         assert_eq!(file.jobs["config"].paths, [Path::new("/etc/mailark/../postfix")]);
     }
@@ -201,6 +213,7 @@ mod tests {
             ("staleness = \"1\"\n", "staleness: '1' is no time"),
             ("host = \"a\nb\"\n", "mailark.toml:"),
             ("key_file = \"a\"\npassword_command = \"b\"\n", "both set"),
+            ("[jobs.mail]\npaths = [\"/a\"]\nlock_wait = \"1\"\n", "'1' is no time"),
             ("[jobs.mail]\npaths = []\n", "job 'mail' has no paths"),
             ("[jobs.mail]\npaths = [\"/a\", \"/b\"]\nas = \"/c\"\n", "exactly one path"),
             ("retention = { dayly = 7 }\n", "unknown field `dayly`"),

@@ -95,6 +95,16 @@ impl OpenDir {
         Ok(OpenDir { fd, path: shown, key, without_atime: try_it, alias: None, calls: Arc::default() })
     }
 
+    /// Opens a folder once more by the path it had; another one that lies there now is refused.
+    pub fn open_again(path: &[u8], key: FileKey) -> std::result::Result<OpenDir, Problem> {
+        let dir = OpenDir::open_path(path, path.to_vec())
+            .map_err(|errno| Problem::from_errno(path.to_vec(), errno))?;
+        match dir.key == key {
+            true => Ok(dir),
+            false => Err(Problem::new(path.to_vec(), What::Changed, "another folder lies there now")),
+        }
+    }
+
     /// Makes the folder hand out the file `real` when it is asked for `stored`.
     pub(super) fn with_alias(mut self, stored: &[u8], real: &[u8]) -> OpenDir {
         self.alias = (stored != real).then(|| (stored.into(), real.into()));
@@ -144,7 +154,7 @@ impl OpenDir {
         meta::of_open(&self.fd)
     }
 
-    fn real<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
+    pub(super) fn real<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
         match &self.alias {
             Some((stored, real)) if **stored == *name => real,
             _ => name,

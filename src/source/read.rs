@@ -10,6 +10,9 @@ use super::extents::{Extents, extents};
 use super::meta::{self, Meta};
 use super::xattr::{self, Xattrs};
 
+/// How far the end of a last line is looked for at a time.
+const TAIL_BYTES: u64 = 64 << 10;
+
 /// A file did not have the size that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {
@@ -30,12 +33,14 @@ pub struct OpenFile {
     pub meta: Meta,
     /// Another file than the one that was listed under this name.
     pub replaced: bool,
+    /// All of it, when it was read at once.
+    taken: Option<Vec<u8>>,
 }
 
 impl OpenFile {
     pub(super) fn new(fd: OwnedFd, meta: Meta, listed_bytes: u64, replaced: bool) -> OpenFile {
         let expected = if replaced { meta.size } else { listed_bytes };
-        OpenFile { fd, expected, meta, replaced }
+        OpenFile { fd, expected, meta, replaced, taken: None }
     }
 
     /// The descriptor.
@@ -46,6 +51,47 @@ impl OpenFile {
     /// Most bytes that are read from it, however fast it grows.
     pub fn limit(&self) -> u64 {
         self.expected.max(self.meta.size)
+    }
+
+    /// Looks at the file again: its size now is the size that counts.
+    pub fn look_again(&mut self) -> Result<()> {
+        self.meta = meta::of_open(&self.fd)?;
+        self.expected = self.meta.size;
+        Ok(())
+    }
+
+    /// Ends the file after its last line feed, as far as it reached when it was opened; what is behind was still
+    /// being written.
+    pub fn cut_after_last_line(&mut self) -> Result<()> {
+        let (mut end, mut block) = (self.meta.size, Vec::new());
+        while end > 0 {
+            let start = end.saturating_sub(TAIL_BYTES);
+            block.clear();
+            fill(&self.fd, start, (end - start) as usize, &mut block)?;
+            if let Some(place) = memchr::memrchr(b'\n', &block) {
+                end = start + place as u64 + 1;
+                break;
+            }
+            end = start;
+        }
+        self.expected = end;
+        self.meta.size = end;
+        Ok(())
+    }
+
+    /// Reads all of it now; whoever reads it later gets these bytes. For files that fit into memory.
+    pub fn take(&mut self) -> Result<()> {
+        let mut bytes = Vec::new();
+        fill(&self.fd, 0, usize::try_from(self.limit()).map_err(|_| Errno::FBIG)?, &mut bytes)?;
+        self.expected = bytes.len() as u64;
+        self.meta.size = self.expected;
+        self.taken = Some(bytes);
+        Ok(())
+    }
+
+    /// What was read at once.
+    pub fn taken(&self) -> Option<&[u8]> {
+        self.taken.as_deref()
     }
 
     /// Appends the whole file to `buffer`; see [`read_file`]. For files that fit into memory.
@@ -212,6 +258,25 @@ mod tests {
             assert_eq!(fill(&file, 900, 50, &mut buffer).unwrap(), 50);
             assert_eq!(fill(&file, 950, 100, &mut buffer).unwrap(), 50);
             assert_eq!(buffer.len(), 100);
+        }
+    }
+
+    #[test]
+    fn a_file_ends_after_its_last_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = format!("a\n{}", "x".repeat(3 * TAIL_BYTES as usize));
+        let exact = format!("a\n{}", "x".repeat(TAIL_BYTES as usize));
+        for (text, whole) in
+            [("", ""), ("a\n", "a\n"), ("a\nb", "a\n"), ("torn", ""), (&*long, "a\n"), (&*exact, "a\n")]
+        {
+            std::fs::write(folder.path().join("list"), text).unwrap();
+            let fd: OwnedFd = std::fs::File::open(folder.path().join("list")).unwrap().into();
+            let meta = meta::of_open(&fd).unwrap();
+            let mut open = OpenFile::new(fd, meta, text.len() as u64, false);
+            open.cut_after_last_line().unwrap();
+            let mut bytes = Vec::new();
+            open.read_into(&mut bytes).unwrap();
+            assert_eq!((bytes.as_slice(), open.limit()), (whole.as_bytes(), whole.len() as u64));
         }
     }
 }

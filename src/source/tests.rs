@@ -16,6 +16,7 @@ use super::exclude::Excludes;
 use super::extents::Extent;
 use super::meta::{Kind, Meta};
 use super::problem::{Problem, What};
+use super::shape::Shape;
 use super::start::Start;
 use super::walk::{Event, FolderState, Options, Walk};
 use super::{SourceError, walk};
@@ -42,7 +43,9 @@ fn collect(walk: Walk) -> Vec<walk::Folder> {
                 }
                 assert!(folder.entries.is_sorted_by(|a, b| a.name < b.name));
                 let below = folder.entries.iter().filter(|listed| listed.kind == Kind::Directory);
-                awaited.push(below.map(|listed| listed.name.clone()).rev().collect());
+                let mut names: Vec<_> = below.map(|listed| listed.name.clone()).collect();
+                folder.shape.put_in_order(&mut names, |name| name);
+                awaited.push(names.into_iter().rev().collect());
                 folder.dir = None;
                 folders.push(*folder);
             }
@@ -268,7 +271,10 @@ fn the_backup_and_patterns_are_left_out() {
     symlink(root.join("a/repo"), root.join("repo-link")).unwrap();
     let own = vec![root.join("repo-link"), PathBuf::from("/nonexistent/cache")];
     let excludes = Excludes::new(["tmp/", "core"]).unwrap();
-    let folders = collect(walk(root, Options { one_file_system: true, excludes, own: own.clone() }));
+    let folders = collect(walk(
+        root,
+        Options { one_file_system: true, excludes, own: own.clone(), ..Options::default() },
+    ));
     assert_eq!(shown(&folders), ["a", "repo-link", "a/tmp.txt"]);
     assert_eq!(folders[1].left_out, 3);
     let start = Start::new(&root.join("a/repo"), None).unwrap();
@@ -279,7 +285,8 @@ fn the_backup_and_patterns_are_left_out() {
 #[test]
 fn other_file_systems_are_empty_folders() {
     let excludes = Excludes::new(["/*", "!/proc"]).unwrap();
-    let folders = collect(walk(Path::new("/"), Options { one_file_system: true, excludes, own: Vec::new() }));
+    let folders =
+        collect(walk(Path::new("/"), Options { one_file_system: true, excludes, ..Options::default() }));
     assert_eq!(folders.len(), 2);
     assert_eq!((&*folders[1].path, folders[1].state), (&b"proc"[..], FolderState::MountPoint));
     assert!(folders[1].entries.is_empty() && folders[1].problems.is_empty());
@@ -392,4 +399,43 @@ fn check_closed_tree(root: &Path) {
     let wanted =
         [(b"".to_vec(), read), (b"closed".to_vec(), FolderState::Unreadable), (b"open".to_vec(), read)];
     assert_eq!(states, wanted);
+}
+
+#[test]
+fn mail_folders_are_known_and_walked_from_new_to_cur() {
+    let tree = tempfile::tempdir().unwrap();
+    for folder in ["alice/cur", "alice/new", "alice/tmp/odd", "alice/.Sent/cur", "alice/.Sent/new", "control"]
+    {
+        fs::create_dir_all(tree.path().join(folder)).unwrap();
+    }
+    for file in
+        ["alice/tmp/1.a.mx", "alice/dovecot.index.cache", "control/dovecot-uidlist", "control/my.lock"]
+    {
+        fs::write(tree.path().join(file), "x").unwrap();
+    }
+    let folders = collect(walk(tree.path(), Options::default()));
+    let shapes: Vec<(&str, Shape)> =
+        folders.iter().map(|folder| (str::from_utf8(&folder.path).unwrap(), folder.shape)).collect();
+    let expected = [
+        ("", Shape::Plain),
+        ("alice", Shape::Maildir),
+        ("alice/.Sent", Shape::Maildir),
+        ("alice/.Sent/new", Shape::Messages),
+        ("alice/.Sent/cur", Shape::Messages),
+        ("alice/new", Shape::Messages),
+        ("alice/cur", Shape::Messages),
+        ("alice/tmp", Shape::Unfinished),
+        ("alice/tmp/odd", Shape::Plain),
+        ("control", Shape::Control),
+    ];
+    assert_eq!(shapes, expected);
+    let left_out: Vec<(u64, usize)> =
+        folders.iter().map(|folder| (folder.needless.total(), folder.entries.len())).collect();
+    assert_eq!((left_out[1], left_out[7], left_out[9]), ((1, 4), (1, 1), (0, 2)));
+    let all = collect(walk(tree.path(), Options { all_files: true, ..Options::default() }));
+    assert_eq!((all[1].needless.total(), all[1].entries.len(), all[7].entries.len()), (0, 5, 2));
+    // A pattern that leaves `cur` out makes no other folder of it.
+    let excludes = Excludes::new(["cur/"]).unwrap();
+    let without = collect(walk(tree.path(), Options { excludes, ..Options::default() }));
+    assert_eq!(without[1].shape, Shape::Maildir);
 }

@@ -1,7 +1,8 @@
 //! Walking a tree, one folder at a time, depth first.
 //!
 //! The protocol: [`Event::Enter`] gives a folder with all its entries; then each of its folders, in the order
-//! of their names, comes as an `Enter` ... [`Event::Leave`] of its own; then `Leave`. Every entry of kind
+//! of their names but for [`Shape::put_in_order`], comes as an `Enter` ... [`Event::Leave`] of its own; then `Leave`.
+//! Every entry of kind
 //! directory gets exactly one such pair, whatever became of it ([`FolderState`]), so that a consumer can
 //! build the tree from the bottom up with one stack; but for those that it does not want to see
 //! ([`Walk::pass_over`]). Entries that are left out are in no listing.
@@ -19,7 +20,9 @@ use super::exclude::Excludes;
 use super::file_system::FileSystem;
 use super::ladder::Ladder;
 use super::meta::{FileKey, Kind, Meta};
+use super::needless::{Needless, NeedlessCounts, holds_mail};
 use super::problem::{Problem, What, join};
+use super::shape::Shape;
 use super::start::{self, Found, Start};
 use super::xattr;
 use crate::base::{bytes, clock, limits};
@@ -33,6 +36,8 @@ pub struct Options {
     pub excludes: Excludes,
     /// Folders of the backup itself (repository, cache, keys), found by device and inode wherever they lie.
     pub own: Vec<PathBuf>,
+    /// Also what a mail server makes again by itself: see [`Needless`].
+    pub all_files: bool,
 }
 
 /// What became of a folder that was listed.
@@ -71,6 +76,10 @@ pub struct Folder {
     pub problems: Vec<Problem>,
     /// Entries left out by a pattern or as part of the backup itself.
     pub left_out: u64,
+    /// What it is, by what lies in it.
+    pub shape: Shape,
+    /// Entries left out because its mail server makes them again.
+    pub needless: NeedlessCounts,
 }
 
 impl Folder {
@@ -89,6 +98,20 @@ pub enum Event {
     Leave,
 }
 
+/// Leaves out of a listing what the folder's mail server makes again.
+fn leave_needless(shape: Shape, dir: &OpenDir, entries: &mut Vec<Listed>) -> NeedlessCounts {
+    let mut counts = NeedlessCounts::default();
+    entries.retain(|listed| match Needless::judge(shape, listed) {
+        Some(_) if listed.kind == Kind::Directory && holds_mail(dir, &listed.name) => true,
+        Some(why) => {
+            counts.add(why);
+            false
+        }
+        None => true,
+    });
+    counts
+}
+
 #[derive(Debug)]
 struct Child {
     name: Box<[u8]>,
@@ -101,6 +124,7 @@ struct Frame {
     /// Length of the walk's path above this folder.
     parent_bytes: usize,
     on_ladder: bool,
+    shape: Shape,
 }
 
 /// A walk through one start path.
@@ -190,6 +214,8 @@ impl Walk {
             entries,
             problems,
             left_out: 0,
+            shape: Shape::Plain,
+            needless: NeedlessCounts::default(),
         })
     }
 
@@ -232,6 +258,10 @@ impl Walk {
             }
             Err(errno) => listing.problems.push(Problem::from_errno(dir.path().to_vec(), errno)),
         }
+        // Before anything is left out of it: a pattern makes no other folder of it.
+        let above = self.frames.last().map(|frame| frame.shape).unwrap_or_default();
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let shape = Shape::of_dir(above, name, &dir, &listing.entries);
         let before = listing.entries.len();
         if !self.own.is_empty() || !self.options.excludes.is_empty() {
             listing.entries.retain(|listed| {
@@ -240,6 +270,11 @@ impl Walk {
                 !own && !self.options.excludes.leave_out(dir.path(), &listed.name, is_folder)
             });
         }
+        let left_out = (before - listing.entries.len()) as u64;
+        let needless = match self.options.all_files {
+            true => NeedlessCounts::default(),
+            false => leave_needless(shape, &dir, &mut listing.entries),
+        };
         Folder {
             path,
             meta,
@@ -247,21 +282,24 @@ impl Walk {
             file_system,
             seen,
             dir: Some(dir),
-            left_out: (before - listing.entries.len()) as u64,
+            left_out,
             entries: listing.entries,
             problems: listing.problems,
+            shape,
+            needless,
         }
     }
 
     fn push_frame(&mut self, folder: &Folder, parent_bytes: usize) {
-        let children: VecDeque<Child> = folder
+        let mut children: Vec<Child> = folder
             .entries
             .iter()
             .filter(|listed| listed.kind == Kind::Directory)
             .map(|listed| Child { name: listed.name.clone(), meta: listed.meta.clone() })
             .collect();
-        let on_ladder = folder.state == FolderState::Read;
-        self.frames.push(Frame { children, parent_bytes, on_ladder });
+        folder.shape.put_in_order(&mut children, |child| &child.name);
+        let (on_ladder, shape) = (folder.state == FolderState::Read, folder.shape);
+        self.frames.push(Frame { children: children.into(), parent_bytes, on_ladder, shape });
     }
 
     fn open_child(&mut self, child: &Child) -> Result<(Arc<OpenDir>, Meta), (FolderState, Option<Problem>)> {
@@ -308,6 +346,8 @@ impl Walk {
                 entries: Vec::new(),
                 problems: problem.into_iter().collect(),
                 left_out: 0,
+                shape: Shape::Plain,
+                needless: NeedlessCounts::default(),
             },
         };
         self.push_frame(&folder, parent_bytes);

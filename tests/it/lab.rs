@@ -106,6 +106,8 @@ pub fn options(host: &str, job: &str, source: &Path) -> backup::Options {
         starts: vec![Start::new(source, Some(b"/data")).unwrap()],
         stream: None,
         excludes: Excludes::default(),
+        all_files: false,
+        lock_wait: Duration::from_secs(10),
         own: Vec::new(),
         one_file_system: false,
         tags: Vec::new(),

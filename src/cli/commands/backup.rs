@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::base::bytes;
 use crate::base::id::RepositoryId;
 use crate::cli::commands::{Context, init};
-use crate::cli::config_file::job_name;
+use crate::cli::config_file::{job_name, waiting_time};
 use crate::cli::failure::Exit;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::lock::JobLock;
@@ -21,6 +22,7 @@ use crate::cli::settings::Origin;
 use crate::ops::backup::{self, Care, Options, Report, Stream};
 use crate::repo::snapshots::Listed;
 use crate::source::exclude::Excludes;
+use crate::source::needless::Needless;
 use crate::source::start::Start;
 
 /// Save files and folders as a new snapshot.
@@ -47,6 +49,12 @@ pub struct BackupArgs {
     /// Leave out what matches a pattern in this file, one a line
     #[arg(long, value_name = "FILE")]
     pub exclude_from: Vec<PathBuf>,
+    /// Save what a mail server makes again by itself, too: locks, caches, full-text indexes, unfinished deliveries
+    #[arg(long)]
+    pub all_files: bool,
+    /// Wait at most this long for the lock of an mbox that mail is being delivered to [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = waiting_time)]
+    pub lock_wait: Option<Duration>,
     /// Give the snapshot a tag; repeat for more
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<String>,
@@ -148,7 +156,12 @@ struct Request {
     excludes: Excludes,
     tags: Vec<String>,
     one_file_system: bool,
+    all_files: bool,
+    lock_wait: Option<Duration>,
 }
+
+/// How long the lock of a mailbox is waited for if nobody says otherwise.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Backs up.
 pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -171,6 +184,8 @@ pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         excludes: request.excludes,
         own,
         one_file_system: request.one_file_system,
+        all_files: request.all_files,
+        lock_wait: request.lock_wait.unwrap_or(LOCK_WAIT),
         tags: request.tags,
         accept_loss: args.accept_loss,
         dry_run: args.dry_run,
@@ -235,6 +250,8 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
         excludes: Excludes::default(),
         tags: args.tag.clone(),
         one_file_system: args.one_file_system,
+        all_files: args.all_files,
+        lock_wait: args.lock_wait,
     };
     let mut paths = Vec::new();
     let mut logical_path = args.logical_path.clone();
@@ -246,6 +263,8 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
             patterns.extend(job.exclude.iter().map(|pattern| pattern.as_bytes().to_vec()));
             request.tags.extend(job.tags.iter().cloned());
             request.one_file_system |= job.one_file_system;
+            request.all_files |= job.all_files;
+            request.lock_wait = request.lock_wait.or(job.lock_wait);
             logical_path = logical_path.or_else(|| job.logical_path.clone());
         }
         Input::Stdin(name) => request.stream = Some(stream(&name, Vec::new(), logical_path.as_deref())),
@@ -349,6 +368,12 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
             count(report.vanished)
         ))?;
     }
+    if report.unlocked > 0 {
+        out.summary(&format!(
+            "{} mailboxes were read without their lock, which another program held too long",
+            count(report.unlocked)
+        ))?;
+    }
     if report.purged > 0 {
         out.summary(&format!(
             "{} files or messages left out because they were purged",
@@ -382,6 +407,10 @@ fn tell_more(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
         "kept as they were: {} small, {} not base64, {} odd characters, {} irregular lines, {} not canonical, {} too many",
         raw.small, raw.not_base64, raw.bad_characters, raw.irregular_lines, raw.not_canonical, raw.too_many_runs
     ))?;
+    if report.needless.total() > 0 {
+        let counts = Needless::ALL.map(|why| format!("{} {}", count(report.needless[why]), why.name()));
+        out.summary(&format!("left out, for mail servers make it again: {}", counts.join(", ")))?;
+    }
     out.summary(&format!(
         "folders passed over untouched: {}, listed: {}; entries looked at: {}, files opened: {}",
         count(report.folders_passed_over),
@@ -396,13 +425,17 @@ fn tell_more(report: &Report, context: &Context<'_>) -> Result<(), Failure> {
         out.summary(&format!("read: {} ({})", count(*files), why.sentence()))?;
     }
     out.summary(&format!(
-        "changed while read: {}, left out by pattern: {}",
-        report.changed_while_read, report.left_out
+        "changed while read: {}, left out by pattern: {}, index files held for a day: {}",
+        report.changed_while_read, report.left_out, report.held
     ))
 }
 
 fn words<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Value {
     Value::Object(counts.map(|(word, files)| (word.to_owned(), files.into())).collect())
+}
+
+fn needless(report: &Report) -> Value {
+    Needless::ALL.into_iter().map(|why| (why.name().replace([' ', '-'], "_"), report.needless[why])).collect()
 }
 
 fn as_json(report: &Report, options: &Options) -> Value {
@@ -430,6 +463,9 @@ fn as_json(report: &Report, options: &Options) -> Value {
         "changed_while_read": report.changed_while_read,
         "vanished": report.vanished,
         "left_out": report.left_out,
+        "needless": needless(report),
+        "held": report.held,
+        "unlocked": report.unlocked,
         "purged": report.purged,
         "new_bytes": report.new_bytes,
         "stored_bytes": report.stored_bytes,

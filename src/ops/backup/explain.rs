@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 use super::BackupError;
 use super::parent::{Known, ParentFolder, is_of_messages};
 use super::reason::{Same, Why};
-use super::scan::{Scan, is_mail_folder, stamp};
+use super::scan::{Scan, stamp};
 use crate::base::clock;
 use crate::base::id::BlobId;
 use crate::crypto::blob_id::BlobNamer;
@@ -22,6 +22,8 @@ use crate::repo::{Repository, deltas};
 use crate::source::dir::{Listed, OpenDir};
 use crate::source::file_system::FileSystem;
 use crate::source::meta::Kind;
+use crate::source::needless::NeedlessCounts;
+use crate::source::shape::Shape;
 use crate::source::start::{Start, split};
 use crate::source::walk::{Folder, FolderState as Reached};
 
@@ -138,6 +140,8 @@ fn folder_of(dir: &Arc<OpenDir>) -> Result<Folder, BackupError> {
         entries: Vec::new(),
         problems: Vec::new(),
         left_out: 0,
+        shape: Shape::default(),
+        needless: NeedlessCounts::default(),
     })
 }
 
@@ -150,7 +154,8 @@ fn stamps(
 ) -> Stamps {
     let own = here.dir.as_ref().map(|dir| split(dir.path()).1.to_vec()).unwrap_or_default();
     let around = here.dir.as_ref().and_then(|dir| dir.open_parent().ok());
-    let in_mailbox = around.is_some_and(|around| is_mail_folder(&around.list().entries));
+    let in_mailbox =
+        around.is_some_and(|around| Shape::of(Shape::Plain, b"", &around.list().entries) == Shape::Maildir);
     let listed = Listed { name: own.clone().into(), kind: Kind::Directory, meta: here.meta.clone() };
     let is_passed_over = in_mailbox
         && is_of_messages(&own)

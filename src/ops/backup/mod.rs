@@ -20,6 +20,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use report::{Finding, Report};
 pub use run::run;
@@ -43,6 +44,10 @@ pub struct Options {
     pub stream: Option<Stream>,
     /// What to leave out.
     pub excludes: Excludes,
+    /// Everything, also what a mail server makes again by itself, and as it is now.
+    pub all_files: bool,
+    /// How long the lock of a mailbox is waited for.
+    pub lock_wait: Duration,
     /// Folders of the backup itself.
     pub own: Vec<PathBuf>,
     /// Do not cross into other file systems.

@@ -2,19 +2,26 @@
 //!
 //! The walking thread does the first two stages and keeps the order; workers do the rest, batch by batch.
 
+mod held;
+mod late;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use held::Holding;
+use late::Late;
+
 use super::folder::{FolderJob, Slot};
 use super::parent::{Known, KnownFile, ParentFolder, is_of_messages};
 use super::reason::{Same, Why};
-use super::scan::{Recall, Scan, Sight, is_mail_folder};
+use super::scan::{Recall, Scan, Sight};
 use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::id::BlobId;
 use crate::chunk::SplitStats;
+use crate::format::content::Content;
 use crate::format::page::{Entry, Node};
 use crate::format::snapshot::Tree;
 use crate::index::scan::{FolderKey, Trace};
@@ -24,9 +31,11 @@ use crate::repo::reader::BlobReader;
 use crate::repo::tombstones::Scope;
 use crate::repo::tree::{PageCut, find};
 use crate::repo::view::join;
-use crate::source::dir::{Listed, OpenDir};
+use crate::source::dir::{Listed, Name, OpenDir};
 use crate::source::meta::Kind;
+use crate::source::needless::NeedlessCounts;
 use crate::source::problem::{Problem, What};
+use crate::source::shape::Shape;
 use crate::source::start;
 use crate::source::walk::{Event, Folder, FolderState, Walk};
 
@@ -52,6 +61,8 @@ struct Level<'a> {
     job: Arc<FolderJob<'a>>,
     /// Slots of the folders that the walk enters, in its order, with what the parent knows.
     folders: std::vec::IntoIter<(usize, Option<Tree>)>,
+    /// Its UID list, read when the walk leaves the folder.
+    late: Option<Late<'a>>,
 }
 
 /// A part's first folder and its listing, with what the parent knows of the folder.
@@ -62,10 +73,12 @@ struct BegunPart<'a> {
 }
 
 /// Where the files of a folder are opened and where their entries go.
+#[derive(Clone)]
 struct Around<'a> {
     job: Arc<FolderJob<'a>>,
     dir: Option<Arc<OpenDir>>,
     folder_name: Vec<u8>,
+    shape: Shape,
     scope: Option<Arc<Scope>>,
 }
 
@@ -74,8 +87,6 @@ struct Look<'p> {
     parent: ParentFolder<'p>,
     /// Its path in the snapshot.
     path: Vec<u8>,
-    /// It is the folder around `cur` and `new`.
-    is_mail_folder: bool,
     /// It is one of these.
     of_messages: bool,
     /// It has its turn to be looked at closely.
@@ -104,8 +115,14 @@ pub struct Walker<'a, 'p> {
     scan: Scan<'p>,
     batches: Sender<Batch<'a>>,
     worker: Worker<'a>,
-    /// Entries left out so far.
+    /// UID lists that are read when everything else was walked.
+    at_the_end: Vec<Late<'a>>,
+    /// Index files of Maildir folders are read once a day.
+    pub holding: bool,
+    /// Entries left out so far by a pattern or as part of the backup itself.
     pub left_out: u64,
+    /// Entries left out so far because a mail server makes them again.
+    pub needless: NeedlessCounts,
 }
 
 /// The first failure of any thread; all others stop when they see it.
@@ -208,7 +225,18 @@ impl<'a, 'p> Walker<'a, 'p> {
         scan: Scan<'p>,
         batches: Sender<Batch<'a>>,
     ) -> Walker<'a, 'p> {
-        Walker { shared, cut, parent, scan, batches, worker: Worker::new(shared), left_out: 0 }
+        Walker {
+            shared,
+            cut,
+            parent,
+            scan,
+            batches,
+            worker: Worker::new(shared),
+            at_the_end: Vec::new(),
+            holding: true,
+            left_out: 0,
+            needless: NeedlessCounts::default(),
+        }
     }
 
     /// Ends the walk: no more batches come.
@@ -246,15 +274,24 @@ impl<'a, 'p> Walker<'a, 'p> {
                             match self.begin_folder(&folder, logical, (&parent, slot), &recall)? {
                                 Some(job) => (job, tree),
                                 None => {
-                                    levels.push(Level { job: parent, folders: Vec::new().into_iter() });
+                                    let folders = Vec::new().into_iter();
+                                    levels.push(Level { job: parent, folders, late: None });
                                     continue;
                                 }
                             }
                         }
                     };
-                    levels.push(self.enter(&mut walk, *folder, logical, job, (tree, recall))?);
+                    let mut level = self.enter(&mut walk, *folder, logical, job, (tree, recall))?;
+                    // Those that lie deep in each other are not all kept open.
+                    let waiting = levels.iter().filter(|level| level.late.is_some()).count();
+                    level.late.iter_mut().for_each(|late| late.bound(waiting));
+                    levels.push(level);
                 }
-                Event::Leave => drop(levels.pop()),
+                Event::Leave => {
+                    if let Some(late) = levels.pop().and_then(|level| level.late) {
+                        self.catch_up(late)?;
+                    }
+                }
             }
         }
         Ok(part.expect("a walk enters at least one folder"))
@@ -340,21 +377,24 @@ impl<'a, 'p> Walker<'a, 'p> {
         let scope = self.scope(&folder, logical);
         self.report(&folder);
         self.left_out += folder.left_out;
+        self.needless += folder.needless;
+        let mut holding = Holding::new(&folder, known.0.as_ref());
         let entries = std::mem::take(&mut folder.entries);
-        let mut look = self.look(&folder, logical, known, is_mail_folder(&entries));
-        let around = Around { job, dir: folder.dir.clone(), folder_name: folder.name().to_vec(), scope };
-        let mut folders = Vec::new();
-        let mut batch = Vec::new();
+        let mut look = self.look(&folder, logical, known);
+        let (folder_name, shape) = (folder.name().to_vec(), folder.shape);
+        let around = Around { job, dir: folder.dir.clone(), folder_name, shape, scope };
+        let mut folders: Vec<(Name, usize, Option<Tree>)> = Vec::new();
+        let (mut late, mut batch) = (None, Vec::new());
         let mut batch_bytes = 0;
         for (slot, listed) in entries.into_iter().enumerate() {
             let known = look.parent.look_up(&listed);
             if listed.kind == Kind::Directory {
                 let Known::Folder(entry, tree) = known else {
-                    folders.push((slot, None));
+                    folders.push((listed.name, slot, None));
                     continue;
                 };
                 match self.passed_over(&folder, &look, &listed, *entry) {
-                    None => folders.push((slot, Some(tree))),
+                    None => folders.push((listed.name, slot, Some(tree))),
                     Some(kept) => {
                         walk.pass_over(&listed.name);
                         self.worker.deliver(&around.job, [(slot, kept)])?;
@@ -367,8 +407,19 @@ impl<'a, 'p> Walker<'a, 'p> {
                 Err(why) => Err(why),
             };
             self.shared.progress.counters().expect(1, listed.meta.size);
+            if let Err(why) = known
+                && let Some(held) = self.hold(&mut holding, (&listed, why), around.scope.as_deref())?
+            {
+                self.worker.deliver(&around.job, [(slot, held)])?;
+                continue;
+            }
             batch_bytes += if known.is_ok() { 0 } else { listed.meta.size };
-            batch.push(Item { slot, listed, known });
+            let item = Item { slot, listed, known };
+            if let Some(dir) = around.late_dir(&item.listed) {
+                late = self.put_off(&around, &dir, item);
+                continue;
+            }
+            batch.push(item);
             if batch.len() >= BATCH_FILES || batch_bytes >= BATCH_BYTES {
                 let items = std::mem::take(&mut batch);
                 batch_bytes = 0;
@@ -377,7 +428,9 @@ impl<'a, 'p> Walker<'a, 'p> {
         }
         self.send(&around, batch)?;
         self.worker.deliver(&around.job, [])?;
-        Ok(Level { job: around.job, folders: folders.into_iter() })
+        around.shape.put_in_order(&mut folders, |(name, ..)| name);
+        let folders: Vec<_> = folders.into_iter().map(|(_, slot, tree)| (slot, tree)).collect();
+        Ok(Level { job: around.job, folders: folders.into_iter(), late })
     }
 
     /// Gets together what is known of a folder.
@@ -386,7 +439,6 @@ impl<'a, 'p> Walker<'a, 'p> {
         folder: &Folder,
         logical: &[u8],
         (known, recall): (Option<Tree>, Arc<Recall>),
-        is_mail_folder: bool,
     ) -> Look<'p> {
         let (is_due, of_messages) = (recall.is_due, is_of_messages(folder.name()));
         let parent = match (known, self.parent) {
@@ -396,7 +448,7 @@ impl<'a, 'p> Walker<'a, 'p> {
             }
             _ => ParentFolder::none(),
         };
-        Look { parent, path: path_of(folder, logical), is_mail_folder, of_messages, is_due }
+        Look { parent, path: path_of(folder, logical), of_messages, is_due }
     }
 
     /// The entry of a folder of messages that nobody touched since the parent.
@@ -408,7 +460,7 @@ impl<'a, 'p> Walker<'a, 'p> {
         entry: Entry,
     ) -> Option<Slot> {
         let Node::Folder(tree) = entry.node else { return None };
-        if !look.is_mail_folder || !is_of_messages(&listed.name) {
+        if around.shape != Shape::Maildir || !is_of_messages(&listed.name) {
             return None;
         }
         let key = FolderKey::of(&join(&look.path, &listed.name));
@@ -453,13 +505,17 @@ impl<'a, 'p> Walker<'a, 'p> {
         file: Box<KnownFile>,
         scope: Option<&Scope>,
     ) -> Result<Result<Box<KnownFile>, Why>, RepoError> {
-        let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(Ok(file)) };
-        let concerned = scope.concerns(&file.file.content, |id: &BlobId| parent.reader.page(id));
-        match concerned {
-            Ok(false) => Ok(Ok(file)),
+        Ok(if self.concerns(&file.file.content, scope)? { Err(Why::Purged) } else { Ok(file) })
+    }
+
+    /// May something in what the parent knows have been purged since?
+    fn concerns(&self, content: &Content, scope: Option<&Scope>) -> Result<bool, RepoError> {
+        let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(false) };
+        match scope.concerns(content, |id: &BlobId| parent.reader.page(id)) {
             Err(error) if error.ends_the_run() => Err(error),
             // What cannot be read of the parent costs time, no mail.
-            Ok(true) | Err(_) => Ok(Err(Why::Purged)),
+            Err(_) => Ok(true),
+            told => Ok(told?),
         }
     }
 
@@ -480,6 +536,7 @@ impl<'a, 'p> Walker<'a, 'p> {
         };
         let (job, dir) = (Arc::clone(&around.job), Arc::clone(dir));
         let (folder_name, scope) = (around.folder_name.clone(), around.scope.clone());
-        self.batches.send(Batch { job, dir, folder_name, scope, items }).map_err(|_| stopped())
+        let batch = Batch { job, dir, folder_name, shape: around.shape, scope, items };
+        self.batches.send(batch).map_err(|_| stopped())
     }
 }

@@ -6,6 +6,7 @@ use super::reason::{Same, Why};
 use crate::base::id::ObjectHash;
 use crate::chunk::SplitStats;
 use crate::format::snapshot::Totals;
+use crate::source::needless::NeedlessCounts;
 
 /// A non-fatal finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub struct Report {
     pub vanished: u64,
     /// Entries left out by a pattern.
     pub left_out: u64,
+    /// Entries of mail folders left out because their mail server makes them again.
+    pub needless: NeedlessCounts,
+    /// Index files of Maildir folders taken from the parent although they changed.
+    pub held: u64,
+    /// Mailboxes read without their lock, which was not to be had in time.
+    pub unlocked: u64,
     /// Plaintext bytes that were new to the repository.
     pub new_bytes: u64,
     /// Bytes added to packs.

@@ -36,6 +36,7 @@ use crate::repo::{RepoError, Repository, deltas};
 use crate::source::SourceError;
 use crate::source::calls::Calls;
 use crate::source::names::Accounts;
+use crate::source::needless::NeedlessCounts;
 use crate::source::walk::{self, Walk};
 
 /// What a run has stored is made durable after this many bytes,
@@ -92,6 +93,7 @@ struct Walked<'a> {
     missing: Vec<String>,
     left_out: u64,
     calls: Vec<Arc<Calls>>,
+    needless: NeedlessCounts,
 }
 
 /// Backs up as `options` say; again when a prune deleted what the run counted on.
@@ -175,6 +177,7 @@ impl Attempt<'_> {
             accounts: Accounts::of_this_host(),
             progress,
             interrupt,
+            lock_wait: options.lock_wait,
             findings: Mutex::new(Findings::default()),
             counts: Counts::default(),
         };
@@ -337,8 +340,11 @@ impl<'a> Run<'a> {
             one_file_system: self.options.one_file_system,
             excludes: self.options.excludes.clone(),
             own: self.options.own.clone(),
+            all_files: self.options.all_files,
         });
-        let mut walked = Walked { parts: Vec::new(), missing: Vec::new(), left_out: 0, calls: Vec::new() };
+        let (parts, missing, needless) = (Vec::new(), Vec::new(), NeedlessCounts::default());
+        let mut walked = Walked { parts, missing, left_out: 0, calls: Vec::new(), needless };
+        walker.holding = !self.options.all_files;
         let mut failed = None;
         for start in &self.options.starts {
             let opened = Walk::open(start, Arc::clone(&options));
@@ -364,7 +370,8 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        walked.left_out = walker.left_out;
+        walker.catch_up_at_the_end()?;
+        (walked.left_out, walked.needless) = (walker.left_out, walker.needless);
         Ok((walked, failed))
     }
 
@@ -461,12 +468,31 @@ impl<'a> Run<'a> {
         };
         let transaction = self.transaction.into_inner().expect("no holder panics");
         let hash = if self.options.dry_run { None } else { Some(transaction.commit(&snapshot)?.1) };
-        let (counts, blobs) = (&self.shared.counts, &self.shared.blobs.counters);
         Ok(Report {
             snapshot: hash,
             parent: parent.map(|info| info.hash),
             totals,
             parent_totals: before,
+            vanished: findings.vanished,
+            left_out: walked.left_out,
+            needless: walked.needless,
+            calls: walked.calls.iter().fold([0; 3], |sums, calls| {
+                let totals = calls.totals();
+                std::array::from_fn(|kind| sums[kind] + totals[kind])
+            }),
+            findings: findings.list,
+            problem_count: findings.count,
+            suspect,
+            ..self.shared.counted()
+        })
+    }
+}
+
+impl Shared<'_> {
+    /// A report with nothing but what was counted.
+    fn counted(&self) -> Report {
+        let (counts, blobs) = (&self.counts, &self.blobs.counters);
+        Report {
             files_read: counts.files_read.load(Ordering::Relaxed),
             bytes_read: counts.bytes_read.load(Ordering::Relaxed),
             files_unchanged: counts.reasons.recognised().iter().map(|(_, files)| files).sum(),
@@ -475,23 +501,14 @@ impl<'a> Run<'a> {
             folders_passed_over: counts.folders_passed_over.load(Ordering::Relaxed),
             purged: counts.purged.load(Ordering::Relaxed),
             changed_while_read: counts.changed_while_read.load(Ordering::Relaxed),
-            vanished: findings.vanished,
-            left_out: walked.left_out,
-            calls: walked.calls.iter().fold([0; 3], |sums, calls| {
-                let totals = calls.totals();
-                std::array::from_fn(|kind| sums[kind] + totals[kind])
-            }),
+            held: counts.held.load(Ordering::Relaxed),
+            unlocked: counts.unlocked.load(Ordering::Relaxed),
             new_bytes: blobs.new_bytes.load(Ordering::Relaxed),
             stored_bytes: blobs.stored_bytes.load(Ordering::Relaxed),
-            findings: findings.list,
-            problem_count: findings.count,
-            suspect,
             ..Report::default()
-        })
+        }
     }
-}
 
-impl Shared<'_> {
     /// Notes that a whole part failed.
     fn report_failure(&self, path: &[u8], error: &SourceError) {
         let mut text = error.to_string();

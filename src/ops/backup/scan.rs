@@ -278,12 +278,3 @@ pub fn stamp(meta: &Meta) -> Stamp {
         gid: meta.gid,
     }
 }
-
-/// Is it the folder around `cur` and `new`?
-pub fn is_mail_folder(entries: &[Listed]) -> bool {
-    let is_there = |name: &[u8]| {
-        let found = entries.binary_search_by(|listed| (*listed.name).cmp(name));
-        found.is_ok_and(|at| entries[at].kind == Kind::Directory)
-    };
-    is_there(b"cur") && is_there(b"new")
-}

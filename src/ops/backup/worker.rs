@@ -1,10 +1,12 @@
 //! A worker: takes a batch of one folder's files from open to sealed segment.
 
+mod mailbox;
 mod purged;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use purged::{Cuts, Digest};
 
@@ -17,7 +19,7 @@ use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
 use crate::base::{bytes, limits};
-use crate::chunk::{Hint, Sink, SplitStats, Splitter, hint_for};
+use crate::chunk::{Hint, Sink, SplitStats, Splitter};
 use crate::format::content::{BlobKind, Content, Section};
 use crate::format::page::{Entry, File, Node, Owner, Xattr};
 use crate::format::snapshot::Tree;
@@ -31,8 +33,9 @@ use crate::source::dir::{Listed, OpenDir};
 use crate::source::extents::Extent;
 use crate::source::meta::{Kind, Meta};
 use crate::source::names::Accounts;
-use crate::source::problem::{Problem, What};
+use crate::source::problem::{Problem, What, join};
 use crate::source::read::OpenFile;
+use crate::source::shape::Shape;
 
 /// Files up to this size are read whole; larger ones stream.
 const WHOLE_FILE_BYTES: u64 = 4 << 20;
@@ -61,6 +64,8 @@ pub struct Batch<'a> {
     pub dir: Arc<OpenDir>,
     /// The folder's own name.
     pub folder_name: Vec<u8>,
+    /// What the folder is.
+    pub shape: Shape,
     /// What was purged and counts here.
     pub scope: Option<Arc<Scope>>,
     /// The files, in order.
@@ -85,6 +90,8 @@ pub struct Shared<'a> {
     pub progress: &'a dyn Progress,
     /// Raised to stop.
     pub interrupt: &'a Interrupt,
+    /// How long a mailbox's lock is waited for.
+    pub lock_wait: Duration,
     /// What went wrong with the source.
     pub findings: Mutex<Findings>,
     /// Counts over all threads.
@@ -110,6 +117,10 @@ pub struct Counts {
     pub folders_passed_over: AtomicU64,
     /// Why files were read, or were not.
     pub reasons: Reasons,
+    /// Index files taken from the parent although they changed.
+    pub held: AtomicU64,
+    /// Mailboxes that were read without their lock, because it was not to be had in time.
+    pub unlocked: AtomicU64,
     /// Files, and messages in files, left out because they were purged.
     pub purged: AtomicU64,
     /// Files that had another size at their end than when they were listed.
@@ -175,6 +186,24 @@ impl Sink for PieceSink<'_, '_> {
     }
 }
 
+/// A file that was read and stored.
+struct Read {
+    content: Content,
+    /// Its length, bytes, without what was left out.
+    size: u64,
+    /// Of the whole file, if that was wanted.
+    digest: Option<blake3::Hash>,
+}
+
+/// What reading a file does besides storing it.
+#[derive(Clone, Copy)]
+struct Extra<'c> {
+    /// Ranges that are left out.
+    cuts: Option<&'c Cuts>,
+    /// The file is digested.
+    digest: bool,
+}
+
 /// Why a file has no entry.
 enum Failed {
     Source(Problem),
@@ -209,13 +238,14 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes a batch through; only the repository can fail.
-    pub fn run(&mut self, batch: Batch<'a>) -> Result<(), RepoError> {
-        let mut delivered = Vec::with_capacity(batch.items.len());
-        self.scope = batch.scope;
-        for item in batch.items {
+    pub fn run(&mut self, mut batch: Batch<'a>) -> Result<(), RepoError> {
+        let items = std::mem::take(&mut batch.items);
+        let mut delivered = Vec::with_capacity(items.len());
+        self.scope.clone_from(&batch.scope);
+        for item in items {
             self.shared.interrupt.check()?;
             let (slot, size) = (item.slot, item.listed.meta.size);
-            let what = match self.entry(&batch.dir, &batch.folder_name, item) {
+            let what = match self.entry(&batch, item) {
                 Ok((entry, seen)) => {
                     let trace = seen.map_or(Trace::NONE, |meta| batch.job.trace(&Kind::File, &meta));
                     Slot::Entry(Box::new(entry), trace)
@@ -282,15 +312,10 @@ impl<'a> Worker<'a> {
     }
 
     /// An entry, and for a file what the system said of the content that it has.
-    fn entry(
-        &mut self,
-        dir: &OpenDir,
-        folder_name: &[u8],
-        item: Item,
-    ) -> Result<(Entry, Option<Meta>), Failed> {
+    fn entry(&mut self, batch: &Batch<'_>, item: Item) -> Result<(Entry, Option<Meta>), Failed> {
         let Item { listed, known, .. } = item;
         let node = match &listed.kind {
-            Kind::File => return self.file(dir, folder_name, listed, known),
+            Kind::File => return self.file(batch, listed, known),
             Kind::Directory => Node::Folder(Tree { root: None, levels: 0, totals: Default::default() }),
             Kind::Symlink(target) => Node::Symlink(target.to_vec()),
             Kind::Fifo => Node::Fifo,
@@ -299,7 +324,7 @@ impl<'a> Worker<'a> {
             Kind::BlockDevice { major, minor } => Node::BlockDevice(*major, *minor),
         };
         // Many file systems know no attributes of links and devices; having none is no finding.
-        let xattrs = dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
+        let xattrs = batch.dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
         Ok((self.entry_of(&listed.name, &listed.meta, sorted(xattrs), node), None))
     }
 
@@ -329,11 +354,11 @@ impl<'a> Worker<'a> {
 
     fn file(
         &mut self,
-        dir: &OpenDir,
-        folder_name: &[u8],
+        batch: &Batch<'_>,
         listed: Listed,
         known: Result<Box<KnownFile>, Why>,
     ) -> Result<(Entry, Option<Meta>), Failed> {
+        let dir = &*batch.dir;
         let why = match known {
             Err(why) => why,
             Ok(known) => match self.unchanged(dir, &listed, *known)? {
@@ -341,8 +366,9 @@ impl<'a> Worker<'a> {
                 Err(why) => why,
             },
         };
-        let path = || crate::source::problem::join(dir.path(), &listed.name);
-        let open = dir.open_file(&listed).map_err(Failed::Source)?;
+        let path = || join(dir.path(), &listed.name);
+        let mut open = dir.open_file(&listed).map_err(Failed::Source)?;
+        let Read { content, size, .. } = self.contents(batch, &listed, &mut open)?;
         let xattrs = match open.xattrs() {
             Ok(xattrs) if xattrs.cut => {
                 let why = "extended attributes too large, left out";
@@ -352,7 +378,6 @@ impl<'a> Worker<'a> {
             Ok(xattrs) => xattrs.list,
             Err(errno) => return Err(Failed::Source(Problem::from_errno(path(), errno))),
         };
-        let (content, size) = self.read(&open, hint_for(&listed.name, folder_name), &path)?;
         let counts = &self.shared.counts;
         counts.files_read.fetch_add(1, Ordering::Relaxed);
         counts.reasons.read(why);
@@ -368,46 +393,45 @@ impl<'a> Worker<'a> {
         Ok((entry, is_steady.then(|| open.meta.clone())))
     }
 
-    /// Reads a file through the splitter, without what was purged: its content and its length.
+    /// Reads a file through the splitter, without what was purged; with a digest of the whole file if that is wanted.
     fn read(
         &mut self,
         open: &OpenFile,
         hint: Hint,
+        digest: bool,
         path: &dyn Fn() -> Vec<u8>,
-    ) -> Result<(Content, u64), Failed> {
+    ) -> Result<Read, Failed> {
         let Some(scope) = self.scope.clone() else {
-            return self.store(open, hint, None, path).map(|(content, size, _)| (content, size));
+            return self.store(open, hint, Extra { cuts: None, digest }, path);
         };
         for _ in 0..CUT_ATTEMPTS_MAX {
             let found = self.look_for_purged(open, hint, &scope, path)?;
             let cuts = found.as_ref().map(|(cuts, _)| cuts);
-            let (content, size, steady) = self.store(open, hint, cuts, path)?;
-            if steady {
+            let read = self.store(open, hint, Extra { cuts, digest }, path)?;
+            if cuts.is_none_or(|cuts| read.digest.is_some_and(|digest| cuts.fits(digest))) {
                 purged::count(self.shared, found.map_or(0, |(_, messages)| messages));
-                return Ok((content, size));
+                return Ok(read);
             }
         }
         Err(purged::unsteady(path()))
     }
 
-    /// Reads a file without some ranges of it: its content, its length, and whether the ranges still fitted.
+    /// Reads a file, perhaps without some ranges of it.
     fn store(
         &mut self,
         open: &OpenFile,
         hint: Hint,
-        cuts: Option<&Cuts>,
+        extra: Extra<'_>,
         path: &dyn Fn() -> Vec<u8>,
-    ) -> Result<(Content, u64, bool), Failed> {
+    ) -> Result<Read, Failed> {
         let Worker { local, splitter, buffer, split, shared, .. } = self;
         let mut sink = PieceSink { local, content: ContentBuilder::default() };
         let (mut at, mut size) = (0, 0);
-        let mut digest = Digest::new();
+        let mut digest = (extra.digest || extra.cuts.is_some()).then(Digest::new);
         splitter.begin(hint);
         stretches(open, buffer, shared, path, &mut |chunk| {
-            if cuts.is_some() {
-                digest.add(&chunk);
-            }
-            match (chunk, cuts) {
+            digest.iter_mut().for_each(|digest| digest.add(&chunk));
+            match (chunk, extra.cuts) {
                 (Chunk::Hole(length), _) => {
                     (at, size) = (at + length, size + length);
                     splitter.zeros(length, &mut sink)
@@ -429,7 +453,7 @@ impl<'a> Worker<'a> {
         *split += splitter.finish(&mut sink)?;
         let PieceSink { local, mut content } = sink;
         let content = content.finish(&mut |page| local.put(BlobKind::Tree, page))?;
-        Ok((content, size, cuts.is_none_or(|cuts| cuts.fits(&digest))))
+        Ok(Read { content, size, digest: digest.map(Digest::finish) })
     }
 
     /// Reads a stream that has no file behind it.
@@ -462,7 +486,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Does the repository still hold what the parent refers to? A lost pack is healed by reading again.
-    fn is_stored(&self, content: &Content) -> Result<bool, RepoError> {
+    pub fn is_stored(&self, content: &Content) -> Result<bool, RepoError> {
         let presence = self.shared.presence;
         if !presence.doubtful {
             return Ok(true);
@@ -505,6 +529,9 @@ fn stretches(
     give: &mut dyn FnMut(Chunk<'_>) -> Result<(), RepoError>,
 ) -> Result<(), Failed> {
     let trouble = |errno| Failed::Source(Problem::from_errno(path(), errno));
+    if let Some(taken) = open.taken() {
+        return Ok(give(Chunk::Data(taken))?);
+    }
     buffer.clear();
     if open.limit() <= WHOLE_FILE_BYTES {
         open.read_into(buffer).map_err(trouble)?;

@@ -67,6 +67,10 @@ impl Digest {
             Chunk::Hole(length) => drop(self.0.update(&length.to_le_bytes())),
         }
     }
+
+    pub(super) fn finish(self) -> blake3::Hash {
+        self.0.finalize()
+    }
 }
 
 impl Cuts {
@@ -88,8 +92,8 @@ impl Cuts {
     }
 
     /// Was the file the same, byte by byte, when it was read to be stored?
-    pub(super) fn fits(&self, digest: &Digest) -> bool {
-        digest.0.finalize() == self.digest
+    pub(super) fn fits(&self, digest: blake3::Hash) -> bool {
+        digest == self.digest
     }
 }
 
@@ -132,9 +136,7 @@ impl Worker<'_> {
         match sink.judge.finish() {
             Demand::Nothing => Ok(None),
             Demand::LeaveOut => Err(Failed::Purged),
-            Demand::Cut(ranges, messages) => {
-                Ok(Some((Cuts { ranges, digest: digest.0.finalize() }, messages)))
-            }
+            Demand::Cut(ranges, messages) => Ok(Some((Cuts { ranges, digest: digest.finish() }, messages))),
         }
     }
 }

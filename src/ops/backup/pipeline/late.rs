@@ -1,0 +1,92 @@
+//! `dovecot-uidlist` is read late: after the messages that it names were looked for.
+//!
+//! Dovecot gives a message its UID when it finds it in the folder. A list that is older than the look at the folder
+//! would lack a message that is in the snapshot, and the restored Dovecot might give it another UID than people saw.
+//! A list that is newer names messages that are not there, which is normal.
+
+use std::sync::Arc;
+
+use super::{Around, Walker};
+use crate::ops::backup::folder::Slot;
+use crate::ops::backup::reason::Why;
+use crate::ops::backup::worker::Item;
+use crate::repo::RepoError;
+use crate::source::dir::{Listed, OpenDir};
+use crate::source::meta::{FileKey, Kind};
+use crate::source::shape::{Shape, UID_LIST};
+
+/// Folders that are kept open for their lists, one in the other; a list further down is found again by its path.
+const KEPT_OPEN_MAX: usize = 16;
+
+/// A UID list whose slot is still empty.
+pub(super) struct Late<'a> {
+    around: Around<'a>,
+    item: Item,
+    path: Vec<u8>,
+    key: FileKey,
+}
+
+impl Around<'_> {
+    /// The folder, when this entry of it is read late.
+    pub(super) fn late_dir(&self, listed: &Listed) -> Option<Arc<OpenDir>> {
+        let is_late = *listed.name == *UID_LIST && listed.kind == Kind::File && self.shape.keeps_uids();
+        self.dir.clone().filter(|_| is_late)
+    }
+}
+
+impl Late<'_> {
+    /// Closes the folder when many around it are kept open.
+    pub(super) fn bound(&mut self, kept_open: usize) {
+        if kept_open >= KEPT_OPEN_MAX {
+            self.around.dir = None;
+        }
+    }
+}
+
+impl<'a> Walker<'a, '_> {
+    /// Takes the UID list out of what is read at once; it comes when its folder is left, or at the very end where the
+    /// folder of its messages lies elsewhere.
+    pub(super) fn put_off(&mut self, around: &Around<'a>, dir: &OpenDir, item: Item) -> Option<Late<'a>> {
+        let (path, key) = (dir.path().to_vec(), dir.key());
+        let mut late = Late { around: around.clone(), item, path, key };
+        if around.shape != Shape::Control {
+            return Some(late);
+        }
+        // There may be as many as there are mailboxes.
+        late.around.dir = None;
+        self.at_the_end.push(late);
+        None
+    }
+
+    /// Reads a UID list, as it is now.
+    pub(super) fn catch_up(&mut self, late: Late<'a>) -> Result<(), RepoError> {
+        let Late { mut around, mut item, path, key } = late;
+        let dir = match around.dir.take() {
+            Some(dir) => Ok(dir),
+            None => OpenDir::open_again(&path, key).map(Arc::new),
+        };
+        let found = dir.and_then(|dir| Ok((dir.look(item.listed.name.clone())?, dir)));
+        match found {
+            Ok((now, dir)) => {
+                if now != item.listed {
+                    (item.known, item.listed) = (Err(Why::Modified), now);
+                }
+                around.dir = Some(dir);
+                self.send(&around, vec![item])
+            }
+            Err(problem) => {
+                self.shared.report(problem);
+                self.worker.deliver(&around.job, [(item.slot, Slot::Nothing)])
+            }
+        }
+    }
+
+    /// Reads the UID lists that lie apart from their messages; call when everything else was walked.
+    pub fn catch_up_at_the_end(&mut self) -> Result<(), RepoError> {
+        for late in std::mem::take(&mut self.at_the_end) {
+            self.shared.interrupt.check()?;
+            self.catch_up(late)?;
+        }
+        Ok(())
+    }
+}
