@@ -11,6 +11,8 @@ pub struct FileSystem {
     /// How long after its last change something is settled, nanoseconds: what changes within one tick of the clock
     /// that gives the times would not show.
     pub settle: i64,
+    /// Another machine, or a program, keeps it: what happens there is not told.
+    pub is_remote: bool,
     /// The same for change times, which nobody can set.
     pub tick: i64,
 }
@@ -48,7 +50,7 @@ impl FileSystem {
         let id = fstatvfs(fd).map_or(0, |found| found.f_fsid);
         let (settle, tick) =
             if is_remote { (SETTLE_REMOTE, SETTLE_REMOTE) } else { (SETTLE_LOCAL, TICK_LOCAL) };
-        FileSystem { id, settle, tick }
+        FileSystem { id, settle, tick, is_remote }
     }
 
     /// Would a change after `now` show in a change time? Some file systems keep whole seconds only.

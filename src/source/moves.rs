@@ -88,6 +88,11 @@ impl Moves {
         }
     }
 
+    /// Who stands at a place, by its number among [`Moves::beings`], if events spoke of it.
+    pub fn holder(&self, place: &Place) -> Option<usize> {
+        self.there.get(place).copied()
+    }
+
     /// All files that events spoke of.
     pub fn beings(&self) -> &[Being] {
         &self.beings

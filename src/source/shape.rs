@@ -57,6 +57,11 @@ pub fn find<'l>(entries: &'l [Listed], name: &[u8]) -> Option<&'l Listed> {
     entries.binary_search_by(|listed| (*listed.name).cmp(name)).ok().map(|place| &entries[place])
 }
 
+/// Do folders of this name hold messages, where they lie in a mail folder?
+pub fn is_of_messages(name: &[u8]) -> bool {
+    matches!(name, b"cur" | b"new")
+}
+
 impl Shape {
     /// The shape of the folder `name` with these `entries`, sorted by name, in a folder of shape `above`.
     pub fn of(above: Shape, name: &[u8], entries: &[Listed]) -> Shape {

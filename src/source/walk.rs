@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -19,10 +19,11 @@ use super::dir::{Listed, OpenDir};
 use super::exclude::Excludes;
 use super::file_system::FileSystem;
 use super::ladder::Ladder;
+use super::live::Live;
 use super::meta::{FileKey, Kind, Meta};
 use super::needless::{Needless, NeedlessCounts, holds_mail};
 use super::problem::{Problem, What, join};
-use super::shape::Shape;
+use super::shape::{Shape, is_of_messages};
 use super::start::{self, Found, Start};
 use super::xattr;
 use crate::base::{bytes, clock, limits};
@@ -36,6 +37,8 @@ pub struct Options {
     pub excludes: Excludes,
     /// Folders of the backup itself (repository, cache, keys), found by device and inode wherever they lie.
     pub own: Vec<PathBuf>,
+    /// Watches the folders of messages from before they are listed.
+    pub live: Option<Arc<Mutex<Live>>>,
     /// Also what a mail server makes again by itself: see [`Needless`].
     pub all_files: bool,
 }
@@ -328,19 +331,30 @@ impl Walk {
         Ok((Arc::new(dir), meta))
     }
 
+    /// Watches a folder of messages that is about to be listed.
+    fn watch(&mut self, name: &[u8], dir: &OpenDir, meta: &Meta) {
+        let in_mail_folder = self.frames.last().is_some_and(|frame| frame.shape == Shape::Maildir);
+        if let Some(live) = self.options.live.clone().filter(|_| in_mail_folder && is_of_messages(name)) {
+            let is_remote = self.file_system(dir).is_remote;
+            let logical = join(&self.logical, &self.path);
+            live.lock().expect("no holder panics").list(dir, logical, meta, is_remote);
+        }
+    }
+
     fn descend(&mut self, child: Child) -> Folder {
         let parent_bytes = self.path.len();
         self.path = join(&self.path, &child.name);
         let folder = match self.open_child(&child) {
             Ok((dir, meta)) => {
                 self.ladder.push(&child.name, Arc::clone(&dir));
+                self.watch(&child.name, &dir, &meta);
                 self.read_folder(dir, self.path.clone(), meta)
             }
             Err((state, problem)) => Folder {
                 path: self.path.clone(),
                 meta: child.meta,
                 state,
-                file_system: FileSystem { id: 0, settle: i64::MAX, tick: i64::MAX },
+                file_system: FileSystem { id: 0, settle: i64::MAX, tick: i64::MAX, is_remote: true },
                 seen: 0,
                 dir: None,
                 entries: Vec::new(),

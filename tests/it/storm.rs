@@ -169,7 +169,6 @@ fn clear_drafts(source: &Path) {
 }
 
 #[test]
-#[ignore = "messages that move while a backup lists their folders are lost and doubled"]
 fn a_harsh_storm_loses_and_doubles_nothing() {
     let (env, seed) = (TestEnv::with_repository(), seed());
     println!("seed {seed}");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use super::BackupError;
-use super::parent::{Known, ParentFolder, is_of_messages};
+use super::parent::{Known, ParentFolder};
 use super::reason::{Same, Why};
 use super::scan::{Scan, stamp};
 use crate::base::clock;
@@ -23,7 +23,7 @@ use crate::source::dir::{Listed, OpenDir};
 use crate::source::file_system::FileSystem;
 use crate::source::meta::Kind;
 use crate::source::needless::NeedlessCounts;
-use crate::source::shape::Shape;
+use crate::source::shape::{Shape, is_of_messages};
 use crate::source::start::{Start, split};
 use crate::source::walk::{Folder, FolderState as Reached};
 

@@ -7,15 +7,19 @@
 mod counted_on;
 pub mod explain;
 mod folder;
+mod live;
 mod parent;
+mod pass;
 mod pipeline;
 pub mod reason;
 mod recorder;
 mod report;
 mod run;
 mod scan;
+mod shared;
 mod stream;
 mod suspect;
+mod walker;
 mod worker;
 
 use std::ffi::OsString;

@@ -17,6 +17,7 @@ use crate::repo::reader::{Blob, BlobReader};
 use crate::repo::tree::{Leaves, TreeError};
 use crate::source::dir::Listed;
 use crate::source::meta::{Kind, Meta};
+use crate::source::shape::is_of_messages;
 
 /// A file this young when the previous run began may have been written again within one tick of its clock.
 const SETTLED_NANOS: i64 = 2_000_000_000;
@@ -77,11 +78,6 @@ pub enum Known {
     File(Box<KnownFile>),
     /// A folder that was there already.
     Folder(Box<Entry>, Tree),
-}
-
-/// Do folders of this name hold messages?
-pub fn is_of_messages(name: &[u8]) -> bool {
-    matches!(name, b"cur" | b"new")
 }
 
 /// Is it the very file that was seen then? Without birth times the number alone proves little.

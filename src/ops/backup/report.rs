@@ -46,6 +46,8 @@ pub struct Report {
     pub purged: u64,
     /// Files that were longer or shorter at their end than when they were listed.
     pub changed_while_read: u64,
+    /// Messages that moved during the run and were put where they stood at its end.
+    pub moved_meanwhile: u64,
     /// Files that vanished between listing and reading.
     pub vanished: u64,
     /// Entries left out by a pattern.

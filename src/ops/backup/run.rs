@@ -1,25 +1,23 @@
 //! One backup from beginning to end.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
 
 use super::counted_on::CountedOn;
-use super::folder::FolderJob;
-use super::pipeline::{self, Parent, Walker};
+use super::pass::Pass;
+use super::pipeline;
 use super::recorder::{Recorder, Recording};
-use super::report::Finding;
 use super::scan::Scan;
-use super::worker::{Counts, Findings, Shared, SplitKeys};
-use super::{BackupError, Care, Options, Report, stream, suspect};
+use super::shared::{Counts, Findings, Shared, SplitKeys};
+use super::walker::{Parent, Walker};
+use super::{BackupError, Care, Options, Report};
+use crate::base::clock;
 use crate::base::id::ObjectHash;
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
-use crate::base::{bytes, clock};
 use crate::crypto::blob_id::BlobNamer;
 use crate::crypto::kdf;
 use crate::format::keyset::WriterKeys;
-use crate::format::snapshot::{Part, PartType, ScanKind, Snapshot, StoredProblem, Totals};
+use crate::format::snapshot::Totals;
 use crate::index::Index;
 use crate::index::scan::{Owner, ScanCache};
 use crate::repo::blob_writer::BlobWriter;
@@ -34,68 +32,12 @@ use crate::repo::tree::PageCut;
 use crate::repo::txn::Transaction;
 use crate::repo::{RepoError, Repository, deltas};
 use crate::source::SourceError;
-use crate::source::calls::Calls;
 use crate::source::names::Accounts;
-use crate::source::needless::NeedlessCounts;
-use crate::source::walk::{self, Walk};
 
-/// What a run has stored is made durable after this many bytes,
-const PUBLISH_BYTES: u64 = 256 << 20;
-/// or this many blobs, whose ids take memory until then,
-const PUBLISH_BLOBS: u64 = 1 << 18;
-/// or after this time, whichever comes first.
-const PUBLISH_AFTER: Duration = Duration::from_secs(60);
-/// A checkpoint is written after this many bytes,
-const CHECKPOINT_BYTES: u64 = 1 << 30;
-/// or after this time.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(900);
 /// Plaintext of the parent's pages that is kept in memory.
 const PARENT_CACHE_BYTES: usize = 24 << 20;
 /// How often a run begins again because of a prune.
 const ATTEMPTS_MAX: usize = 4;
-/// Problems that are stored with the snapshot.
-const STORED_PROBLEMS_MAX: usize = 100;
-
-/// Where a run stands between two publications.
-struct Milestones {
-    published_bytes: u64,
-    published_blobs: u64,
-    published_at: Instant,
-    checkpoint_bytes: u64,
-    checkpoint_at: Instant,
-}
-
-impl Milestones {
-    fn new() -> Milestones {
-        let (published_at, checkpoint_at) = (clock::stopwatch(), clock::stopwatch());
-        Milestones {
-            published_bytes: 0,
-            published_blobs: 0,
-            published_at,
-            checkpoint_bytes: 0,
-            checkpoint_at,
-        }
-    }
-}
-
-struct Run<'a> {
-    options: &'a Options,
-    shared: &'a Shared<'a>,
-    transaction: Mutex<Transaction<'a>>,
-    milestones: Mutex<Milestones>,
-    cut: &'a PageCut,
-    started: i64,
-}
-
-/// What the walk brought: the parts' listings, and what could not be opened.
-struct Walked<'a> {
-    parts: Vec<(Vec<u8>, PartType, Arc<FolderJob<'a>>)>,
-    missing: Vec<String>,
-    left_out: u64,
-    calls: Vec<Arc<Calls>>,
-    needless: NeedlessCounts,
-}
-
 /// Backs up as `options` say; again when a prune deleted what the run counted on.
 pub fn run(
     repository: &Repository,
@@ -143,7 +85,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&self) -> Result<(Report, Option<Recording>), BackupError> {
-        let Attempt { repository, index, options, progress, interrupt, .. } = *self;
+        let Attempt { repository, index, options, progress, interrupt: _, .. } = *self;
         let stopwatch = clock::stopwatch();
         repository.need_config()?;
         let unusable = deltas::sync(repository, index)?;
@@ -168,53 +110,50 @@ impl Attempt<'_> {
         let (presence, overtaken) = self.presence(&writer, parent.as_ref(), unusable.len())?;
         let packer = Packer::of(repository, Arc::clone(&writer));
         let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
-        let shared = Shared {
-            blobs: &blobs,
-            presence: &presence,
-            tombstones: Tombstones::of(&self.ledger.tombstones, &writer.domain, &writer.cut_key),
-            keys: split_keys(&writer),
-            care: options.care,
-            accounts: Accounts::of_this_host(),
-            progress,
-            interrupt,
-            lock_wait: options.lock_wait,
-            findings: Mutex::new(Findings::default()),
-            counts: Counts::default(),
-        };
+        let shared = self.shared(&writer, &blobs, &presence);
         let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
-        let run = Run {
-            options,
-            shared: &shared,
-            transaction: Mutex::new(Transaction::begin(repository, &writer, index, parent.as_ref())?),
-            milestones: Mutex::new(Milestones::new()),
-            cut: &cut,
-            started: clock::now() as i64,
-        };
-        let (mut scan, recorder) = self.scan(&writer, parent.as_ref(), &presence, run.started);
+        let transaction = Transaction::begin(repository, &writer, index, parent.as_ref())?;
+        let pass = Pass::begin(options, &shared, &cut, transaction);
+        let (mut scan, recorder) = self.scan(&writer, parent.as_ref(), &presence, pass.started);
         scan.reader = Some(&reader);
         let passes_over = scan.may_pass_over;
-        let outcome = pipeline::run(&shared, options.workers, &|| run.tick(), |batches| {
+        let outcome = pipeline::run(&shared, options.workers, &|| pass.tick(), |batches| {
             let mut walker = Walker::new(&shared, &cut, known.as_ref(), scan, batches);
-            let walked = run.walk(&mut walker)?;
+            let walked = pass.walk(&mut walker)?;
             Ok((walked, walker.finish()))
         });
-        let ((walked, failed), leftovers) = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                run.keep_what_is_stored(&error);
-                return Err(error.into());
-            }
-        };
-        let last = blobs.flush(leftovers.segments)?;
-        run.transaction.lock().expect("no holder panics").publish(&last)?;
-        if walked.parts.is_empty() {
-            return Err(failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
+        let (mut walked, leftovers) = outcome.inspect_err(|error| pass.keep_what_is_stored(error))?;
+        pass.store_rest(leftovers.segments)?;
+        if walked.is_empty() {
+            return Err(walked.failed.map_or_else(|| BackupError::from(nothing()), BackupError::from));
         }
+        pass.catch_up(&mut walked, &reader)?;
         let recording = recorder.and_then(|recorder| recorder.finish(self.rules()));
-        let mut report = run.commit(walked, &job, self.replaces.or(overtaken), passes_over)?;
+        let mut report = pass.commit(walked, &job, self.replaces.or(overtaken), passes_over)?;
         report.split = leftovers.split;
         report.duration = stopwatch.elapsed();
         Ok((report, recording))
+    }
+
+    fn shared<'s>(
+        &'s self,
+        writer: &WriterKeys,
+        blobs: &'s BlobWriter<'s>,
+        presence: &'s Presence<'s>,
+    ) -> Shared<'s> {
+        Shared {
+            blobs,
+            presence,
+            tombstones: Tombstones::of(&self.ledger.tombstones, &writer.domain, &writer.cut_key),
+            keys: split_keys(writer),
+            care: self.options.care,
+            accounts: Accounts::of_this_host(),
+            progress: self.progress,
+            interrupt: self.interrupt,
+            lock_wait: self.options.lock_wait,
+            findings: Mutex::new(Findings::default()),
+            counts: Counts::default(),
+        }
     }
 
     /// The scan cache: what the last run left, and a place for what this one sees.
@@ -310,11 +249,11 @@ fn split_keys(writer: &WriterKeys) -> SplitKeys {
 }
 
 /// What earlier runs of the job by this host left.
-struct Job {
+pub struct Job {
     /// The newest snapshot.
-    parent: Option<SnapshotInfo>,
+    pub parent: Option<SnapshotInfo>,
     /// What the newest one held that is beyond doubt.
-    trusted: Option<Totals>,
+    pub trusted: Option<Totals>,
 }
 
 impl Job {
@@ -328,198 +267,5 @@ impl Job {
         let trusted = own.iter().rev().find(|info| info.snapshot.suspect.is_none());
         let trusted = trusted.map(|info| info.snapshot.totals());
         Ok(Job { parent: own.pop(), trusted })
-    }
-}
-
-impl<'a> Run<'a> {
-    /// Walks all start paths and the stream.
-    ///
-    /// The error is the repository's and ends the run; a start that fails is a finding.
-    fn walk(&self, walker: &mut Walker<'a, '_>) -> Result<(Walked<'a>, Option<SourceError>), RepoError> {
-        let options = Arc::new(walk::Options {
-            one_file_system: self.options.one_file_system,
-            excludes: self.options.excludes.clone(),
-            own: self.options.own.clone(),
-            all_files: self.options.all_files,
-        });
-        let (parts, missing, needless) = (Vec::new(), Vec::new(), NeedlessCounts::default());
-        let mut walked = Walked { parts, missing, left_out: 0, calls: Vec::new(), needless };
-        walker.holding = !self.options.all_files;
-        let mut failed = None;
-        for start in &self.options.starts {
-            let opened = Walk::open(start, Arc::clone(&options));
-            match opened {
-                Ok(walk) => {
-                    walked.calls.push(Arc::clone(walk.calls()));
-                    let job = walker.part(walk, &start.logical)?;
-                    walked.parts.push((start.logical.clone(), PartType::Mail, job));
-                }
-                Err(error) => {
-                    walked.missing.push(bytes::display(&start.path));
-                    self.shared.report_failure(&start.path, &error);
-                    failed = Some(error);
-                }
-            }
-        }
-        if let Some(stream) = &self.options.stream {
-            match stream::store(walker.worker(), self.cut, stream)? {
-                Ok((path, job)) => walked.parts.push((path, PartType::Stream, job)),
-                Err(error) => {
-                    self.shared.report_failure(&stream.path, &error);
-                    failed = Some(error);
-                }
-            }
-        }
-        walker.catch_up_at_the_end()?;
-        (walked.left_out, walked.needless) = (walker.left_out, walker.needless);
-        Ok((walked, failed))
-    }
-
-    /// Makes what is stored durable now and then, so that an interrupted run is not begun from nothing.
-    fn tick(&self) -> Result<(), RepoError> {
-        let milestones = &mut *self.milestones.lock().expect("no holder panics");
-        let stored = self.shared.blobs.counters.stored_bytes.load(Ordering::Relaxed);
-        let blobs = self.shared.blobs.counters.new_blobs.load(Ordering::Relaxed);
-        let due = stored - milestones.published_bytes >= PUBLISH_BYTES
-            || blobs - milestones.published_blobs >= PUBLISH_BLOBS
-            || milestones.published_at.elapsed() >= PUBLISH_AFTER && stored > milestones.published_bytes;
-        if !due {
-            return Ok(());
-        }
-        let ready = self.shared.blobs.take_ready()?;
-        let mut transaction = self.transaction.lock().expect("no holder panics");
-        transaction.publish(&ready)?;
-        self.shared.blobs.settle(&ready);
-        milestones.published_bytes = stored;
-        milestones.published_blobs = blobs;
-        milestones.published_at = clock::stopwatch();
-        if stored - milestones.checkpoint_bytes >= CHECKPOINT_BYTES
-            || milestones.checkpoint_at.elapsed() >= CHECKPOINT_AFTER
-        {
-            transaction.checkpoint(&self.options.job, self.started, clock::now() as i64)?;
-            milestones.checkpoint_bytes = stored;
-            milestones.checkpoint_at = clock::stopwatch();
-        }
-        Ok(())
-    }
-
-    /// After a failure or Ctrl-C: publishes the packs that are whole, for the next run.
-    fn keep_what_is_stored(&self, error: &RepoError) {
-        let flushed = match error {
-            RepoError::Interrupted(_) => self.shared.blobs.flush(Vec::new()),
-            _ => self.shared.blobs.take_ready(),
-        };
-        let kept =
-            flushed.and_then(|packs| self.transaction.lock().expect("no holder panics").publish(&packs));
-        if let Err(error) = kept {
-            self.shared.progress.problem(&format!("what was stored so far could not be kept: {error}"));
-        }
-    }
-
-    fn commit(
-        self,
-        walked: Walked<'a>,
-        Job { parent, trusted }: &Job,
-        replaces: Option<ObjectHash>,
-        passes_over: bool,
-    ) -> Result<Report, BackupError> {
-        let (parent, trusted) = (parent.as_ref(), trusted.as_ref());
-        let mut totals = Totals::default();
-        let mut parts = Vec::new();
-        for (path, part_type, job) in walked.parts {
-            let tree = job.take_finished().expect("every batch of the part was delivered");
-            totals += tree.totals;
-            parts.push(Part { part_type, path, tree, problems: 0 });
-        }
-        parts.sort_by(|a, b| a.path.cmp(&b.path));
-        let before = parent.map(|info| info.snapshot.totals());
-        let suspect = match self.options.accept_loss {
-            true => None,
-            false => suspect::suspicion(trusted.or(before.as_ref()), &totals, &walked.missing),
-        };
-        let findings = std::mem::take(&mut *self.shared.findings.lock().expect("no holder panics"));
-        for part in &mut parts {
-            part.problems =
-                findings.list.iter().filter(|finding| finding.path.starts_with(&part.path)).count() as u64;
-        }
-        let stored = findings.list.iter().take(STORED_PROBLEMS_MAX);
-        let snapshot = Snapshot {
-            host_name: self.options.host_name.clone(),
-            job: self.options.job.clone(),
-            previous: parent.map(|info| info.hash),
-            previous_sequence: parent.map_or(0, |info| info.sequence),
-            started: self.started,
-            ended: clock::now() as i64,
-            parts,
-            tags: self.options.tags.clone(),
-            scan: match parent {
-                Some(_) if passes_over => ScanKind::Folders,
-                Some(_) if !self.options.care.reread => ScanKind::Stat,
-                _ => ScanKind::Full,
-            },
-            suspect: suspect.clone(),
-            replaces,
-            problem_count: findings.count,
-            problems: stored
-                .map(|finding| StoredProblem { path: finding.path.clone(), text: finding.text.clone() })
-                .collect(),
-            vanished: findings.vanished,
-            program: concat!("mailark ", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let transaction = self.transaction.into_inner().expect("no holder panics");
-        let hash = if self.options.dry_run { None } else { Some(transaction.commit(&snapshot)?.1) };
-        Ok(Report {
-            snapshot: hash,
-            parent: parent.map(|info| info.hash),
-            totals,
-            parent_totals: before,
-            vanished: findings.vanished,
-            left_out: walked.left_out,
-            needless: walked.needless,
-            calls: walked.calls.iter().fold([0; 3], |sums, calls| {
-                let totals = calls.totals();
-                std::array::from_fn(|kind| sums[kind] + totals[kind])
-            }),
-            findings: findings.list,
-            problem_count: findings.count,
-            suspect,
-            ..self.shared.counted()
-        })
-    }
-}
-
-impl Shared<'_> {
-    /// A report with nothing but what was counted.
-    fn counted(&self) -> Report {
-        let (counts, blobs) = (&self.counts, &self.blobs.counters);
-        Report {
-            files_read: counts.files_read.load(Ordering::Relaxed),
-            bytes_read: counts.bytes_read.load(Ordering::Relaxed),
-            files_unchanged: counts.reasons.recognised().iter().map(|(_, files)| files).sum(),
-            recognised: counts.reasons.recognised(),
-            read_because: counts.reasons.reasons(),
-            folders_passed_over: counts.folders_passed_over.load(Ordering::Relaxed),
-            purged: counts.purged.load(Ordering::Relaxed),
-            changed_while_read: counts.changed_while_read.load(Ordering::Relaxed),
-            held: counts.held.load(Ordering::Relaxed),
-            unlocked: counts.unlocked.load(Ordering::Relaxed),
-            new_bytes: blobs.new_bytes.load(Ordering::Relaxed),
-            stored_bytes: blobs.stored_bytes.load(Ordering::Relaxed),
-            ..Report::default()
-        }
-    }
-
-    /// Notes that a whole part failed.
-    fn report_failure(&self, path: &[u8], error: &SourceError) {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        let mut findings = self.findings.lock().expect("no holder panics");
-        findings.count += 1;
-        self.progress.problem(&text);
-        findings.list.push(Finding { path: path.to_vec(), text });
     }
 }

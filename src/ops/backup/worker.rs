@@ -4,35 +4,29 @@ mod mailbox;
 mod purged;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use purged::{Cuts, Digest};
 
 use super::folder::{FolderJob, Slot};
 use super::parent::KnownFile;
-use super::reason::{Reasons, Why};
-use super::report::Finding;
-use super::scan::Care;
+use super::reason::Why;
+use super::shared::Shared;
 use crate::base::id::BlobId;
-use crate::base::interrupt::Interrupt;
-use crate::base::progress::Progress;
-use crate::base::{bytes, limits};
+use crate::base::limits;
 use crate::chunk::{Hint, Sink, SplitStats, Splitter};
 use crate::format::content::{BlobKind, Content, Section};
 use crate::format::page::{Entry, File, Node, Owner, Xattr};
 use crate::format::snapshot::Tree;
 use crate::index::scan::Trace;
 use crate::repo::RepoError;
-use crate::repo::blob_writer::{BlobWriter, LocalSegments, LocalWriter};
+use crate::repo::blob_writer::{LocalSegments, LocalWriter};
 use crate::repo::content::ContentBuilder;
-use crate::repo::presence::Presence;
-use crate::repo::tombstones::{Scope, Tombstones};
+use crate::repo::tombstones::Scope;
 use crate::source::dir::{Listed, OpenDir};
 use crate::source::extents::Extent;
 use crate::source::meta::{Kind, Meta};
-use crate::source::names::Accounts;
 use crate::source::problem::{Problem, What, join};
 use crate::source::read::OpenFile;
 use crate::source::shape::Shape;
@@ -43,8 +37,6 @@ const WHOLE_FILE_BYTES: u64 = 4 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
 /// How often a mailbox is looked at again that changes while messages are cut out of it.
 const CUT_ATTEMPTS_MAX: usize = 3;
-/// Findings that are kept; all are counted.
-const FINDINGS_MAX: usize = 1_000;
 
 /// A file to be looked at.
 pub struct Item {
@@ -60,98 +52,23 @@ pub struct Item {
 pub struct Batch<'a> {
     /// The folder they belong to.
     pub job: Arc<FolderJob<'a>>,
-    /// Where they are opened.
-    pub dir: Arc<OpenDir>,
-    /// The folder's own name.
-    pub folder_name: Vec<u8>,
-    /// What the folder is.
-    pub shape: Shape,
+    /// The folder.
+    pub within: Within,
     /// What was purged and counts here.
     pub scope: Option<Arc<Scope>>,
     /// The files, in order.
     pub items: Vec<Item>,
 }
 
-/// What all threads of a backup share.
-pub struct Shared<'a> {
-    /// Where blobs go.
-    pub blobs: &'a BlobWriter<'a>,
-    /// What the repository holds.
-    pub presence: &'a Presence<'a>,
-    /// What was purged.
-    pub tombstones: Option<Tombstones>,
-    /// Domain and key material for names and cuts.
-    pub keys: SplitKeys,
-    /// How thoroughly to look.
-    pub care: Care,
-    /// Names of users and groups.
-    pub accounts: Accounts,
-    /// Where people look.
-    pub progress: &'a dyn Progress,
-    /// Raised to stop.
-    pub interrupt: &'a Interrupt,
-    /// How long a mailbox's lock is waited for.
-    pub lock_wait: Duration,
-    /// What went wrong with the source.
-    pub findings: Mutex<Findings>,
-    /// Counts over all threads.
-    pub counts: Counts,
-}
-
-/// Keys that decide where cuts fall.
-pub struct SplitKeys {
-    /// Secret of the content-defined cuts.
-    pub cut_secret: [u8; 32],
-    /// Names link groups.
-    pub link_key: [u8; 32],
-}
-
-/// Counts over all threads.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Files that were read.
-    pub files_read: AtomicU64,
-    /// Bytes of them.
-    pub bytes_read: AtomicU64,
-    /// Folders of messages that nobody had touched.
-    pub folders_passed_over: AtomicU64,
-    /// Why files were read, or were not.
-    pub reasons: Reasons,
-    /// Index files taken from the parent although they changed.
-    pub held: AtomicU64,
-    /// Mailboxes that were read without their lock, because it was not to be had in time.
-    pub unlocked: AtomicU64,
-    /// Files, and messages in files, left out because they were purged.
-    pub purged: AtomicU64,
-    /// Files that had another size at their end than when they were listed.
-    pub changed_while_read: AtomicU64,
-}
-
-/// What went wrong with the source.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// The first of them.
-    pub list: Vec<Finding>,
-    /// All of them.
-    pub count: u64,
-    /// Names that vanished.
-    pub vanished: u64,
-}
-
-impl Shared<'_> {
-    /// Notes a finding about the source.
-    pub fn report(&self, problem: Problem) {
-        let mut findings = self.findings.lock().expect("no holder panics");
-        if problem.what == What::Vanished {
-            findings.vanished += 1;
-            return;
-        }
-        findings.count += 1;
-        self.progress.problem(&format!("{}: {}", bytes::display(&problem.path), problem.error));
-        if findings.list.len() < FINDINGS_MAX {
-            findings.list.push(Finding { path: problem.path, text: problem.error });
-        }
-    }
+/// The folder in which files are opened.
+#[derive(Clone)]
+pub struct Within {
+    /// Opens them.
+    pub dir: Arc<OpenDir>,
+    /// The folder's own name.
+    pub folder_name: Vec<u8>,
+    /// What the folder is.
+    pub shape: Shape,
 }
 
 /// One thread's tools.
@@ -204,6 +121,16 @@ struct Extra<'c> {
     digest: bool,
 }
 
+/// What came of a single file.
+pub enum One {
+    /// It is read.
+    Entry(Box<Entry>),
+    /// It is gone.
+    Vanished,
+    /// It could not be read, which is told; or it was purged.
+    Nothing,
+}
+
 /// Why a file has no entry.
 enum Failed {
     Source(Problem),
@@ -238,14 +165,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes a batch through; only the repository can fail.
-    pub fn run(&mut self, mut batch: Batch<'a>) -> Result<(), RepoError> {
-        let items = std::mem::take(&mut batch.items);
-        let mut delivered = Vec::with_capacity(items.len());
-        self.scope.clone_from(&batch.scope);
-        for item in items {
+    pub fn run(&mut self, batch: Batch<'a>) -> Result<(), RepoError> {
+        let mut delivered = Vec::with_capacity(batch.items.len());
+        self.scope = batch.scope;
+        for item in batch.items {
             self.shared.interrupt.check()?;
             let (slot, size) = (item.slot, item.listed.meta.size);
-            let what = match self.entry(&batch, item) {
+            let what = match self.entry(&batch.within, item) {
                 Ok((entry, seen)) => {
                     let trace = seen.map_or(Trace::NONE, |meta| batch.job.trace(&Kind::File, &meta));
                     Slot::Entry(Box::new(entry), trace)
@@ -265,6 +191,25 @@ impl<'a> Worker<'a> {
         }
         let local = &mut self.local;
         batch.job.deliver(delivered, &mut |page| local.put(BlobKind::Tree, page))
+    }
+
+    /// Takes one file of the folder at `logical` through, apart from any batch.
+    pub fn one(&mut self, within: &Within, logical: &[u8], listed: Listed) -> Result<One, RepoError> {
+        let item = Item { slot: 0, listed, known: Err(Why::New) };
+        self.scope = self.shared.tombstones.as_ref().and_then(|tombstones| tombstones.over(logical));
+        match self.entry(within, item) {
+            Ok((entry, _)) => Ok(One::Entry(Box::new(entry))),
+            Err(Failed::Repository(error)) => Err(error),
+            Err(Failed::Source(problem)) if problem.what == What::Vanished => Ok(One::Vanished),
+            Err(Failed::Source(problem)) => {
+                self.shared.report(problem);
+                Ok(One::Nothing)
+            }
+            Err(Failed::Purged) => {
+                purged::count(self.shared, 1);
+                Ok(One::Nothing)
+            }
+        }
     }
 
     /// Delivers without reading anything.
@@ -312,10 +257,10 @@ impl<'a> Worker<'a> {
     }
 
     /// An entry, and for a file what the system said of the content that it has.
-    fn entry(&mut self, batch: &Batch<'_>, item: Item) -> Result<(Entry, Option<Meta>), Failed> {
+    fn entry(&mut self, within: &Within, item: Item) -> Result<(Entry, Option<Meta>), Failed> {
         let Item { listed, known, .. } = item;
         let node = match &listed.kind {
-            Kind::File => return self.file(batch, listed, known),
+            Kind::File => return self.file(within, listed, known),
             Kind::Directory => Node::Folder(Tree { root: None, levels: 0, totals: Default::default() }),
             Kind::Symlink(target) => Node::Symlink(target.to_vec()),
             Kind::Fifo => Node::Fifo,
@@ -324,7 +269,7 @@ impl<'a> Worker<'a> {
             Kind::BlockDevice { major, minor } => Node::BlockDevice(*major, *minor),
         };
         // Many file systems know no attributes of links and devices; having none is no finding.
-        let xattrs = batch.dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
+        let xattrs = within.dir.xattrs_of(&listed.name).map(|xattrs| xattrs.list).unwrap_or_default();
         Ok((self.entry_of(&listed.name, &listed.meta, sorted(xattrs), node), None))
     }
 
@@ -354,11 +299,11 @@ impl<'a> Worker<'a> {
 
     fn file(
         &mut self,
-        batch: &Batch<'_>,
+        within: &Within,
         listed: Listed,
         known: Result<Box<KnownFile>, Why>,
     ) -> Result<(Entry, Option<Meta>), Failed> {
-        let dir = &*batch.dir;
+        let dir = &*within.dir;
         let why = match known {
             Err(why) => why,
             Ok(known) => match self.unchanged(dir, &listed, *known)? {
@@ -368,7 +313,7 @@ impl<'a> Worker<'a> {
         };
         let path = || join(dir.path(), &listed.name);
         let mut open = dir.open_file(&listed).map_err(Failed::Source)?;
-        let Read { content, size, .. } = self.contents(batch, &listed, &mut open)?;
+        let Read { content, size, .. } = self.contents(within, &listed, &mut open)?;
         let xattrs = match open.xattrs() {
             Ok(xattrs) if xattrs.cut => {
                 let why = "extended attributes too large, left out";

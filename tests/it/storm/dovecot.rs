@@ -358,7 +358,6 @@ fn post(seed: u64, folder: &Path) -> Option<Post> {
 }
 
 #[test]
-#[ignore = "messages that move while a backup lists their folders are lost and doubled"]
 fn a_real_dovecot_loses_nothing_and_keeps_its_uids() {
     let (env, seed) = (TestEnv::with_repository(), seed());
     println!("seed {seed}");

@@ -13,7 +13,7 @@
 use std::sync::atomic::Ordering;
 
 use super::purged::Digest;
-use super::{Batch, Failed, Read, WHOLE_FILE_BYTES, Worker, stretches};
+use super::{Failed, Read, WHOLE_FILE_BYTES, Within, Worker, stretches};
 use crate::base::clock;
 use crate::chunk::{Hint, hint_for};
 use crate::mail::mbox;
@@ -52,12 +52,12 @@ fn not_open(why: NotOpen) -> Failed {
 }
 
 /// Could a file be a mailbox, by its place and name?
-fn may_be_mailbox(batch: &Batch<'_>, hint: Hint) -> bool {
-    matches!(hint, Hint::Detect | Hint::Mbox) && batch.shape != Shape::Messages
+fn may_be_mailbox(within: &Within, hint: Hint) -> bool {
+    matches!(hint, Hint::Detect | Hint::Mbox) && within.shape != Shape::Messages
 }
 
 /// True for a file that begins as a mailbox does and was touched a moment ago.
-fn is_under_delivery(batch: &Batch<'_>, listed: &Listed, open: &OpenFile, touched: i128) -> bool {
+fn is_under_delivery(within: &Within, listed: &Listed, open: &OpenFile, touched: i128) -> bool {
     if clock::now() - touched >= QUIET_NANOS {
         return false;
     }
@@ -68,58 +68,58 @@ fn is_under_delivery(batch: &Batch<'_>, listed: &Listed, open: &OpenFile, touche
         Some(mbox::is_from_line(line))
     };
     // Who writes a mailbox anew may have emptied it first, and may be done by now.
-    begins().unwrap_or_else(|| mailbox_lock::is_locked(&batch.dir, listed, open) || begins() == Some(true))
+    begins().unwrap_or_else(|| mailbox_lock::is_locked(&within.dir, listed, open) || begins() == Some(true))
 }
 
 /// Is what was taken of a small mailbox what it was, all the time? Asked under its lock.
-fn is_steady(batch: &Batch<'_>, listed: &Listed, locked: &Locked<'_>) -> bool {
+fn is_steady(within: &Within, listed: &Listed, locked: &Locked<'_>) -> bool {
     let was = &locked.open.meta;
     let same = |now: Meta| now.size == was.size && last_touched(&now) == last_touched(was);
     locked.is_alone()
         || meta::of_open(locked.open.fd()).is_ok_and(same)
-            && !mailbox_lock::is_locked(&batch.dir, listed, &locked.open)
+            && !mailbox_lock::is_locked(&within.dir, listed, &locked.open)
 }
 
 impl Worker<'_> {
     /// Reads and stores a file; `open` becomes what was read.
     pub(super) fn contents(
         &mut self,
-        batch: &Batch<'_>,
+        within: &Within,
         listed: &Listed,
         open: &mut OpenFile,
     ) -> Result<Read, Failed> {
-        let path = || join(batch.dir.path(), &listed.name);
-        let hint = hint_for(&listed.name, &batch.folder_name);
-        let (may_be, touched) = (may_be_mailbox(batch, hint), last_touched(&open.meta));
-        if may_be && is_under_delivery(batch, listed, open, touched) {
-            return self.mailbox(batch, listed, open);
+        let path = || join(within.dir.path(), &listed.name);
+        let hint = hint_for(&listed.name, &within.folder_name);
+        let (may_be, touched) = (may_be_mailbox(within, hint), last_touched(&open.meta));
+        if may_be && is_under_delivery(within, listed, open, touched) {
+            return self.mailbox(within, listed, open);
         }
-        if batch.shape.keeps_uids() && *listed.name == *UID_LIST {
+        if within.shape.keeps_uids() && *listed.name == *UID_LIST {
             open.cut_after_last_line().map_err(|errno| Failed::Source(Problem::from_errno(path(), errno)))?;
         }
         let read = self.read(open, hint, false, &path)?;
         let now = if may_be { meta::of_open(open.fd()).ok() } else { None };
         match now.map(|now| last_touched(&now)) {
             // Somebody began to write while it was read.
-            Some(now) if now != touched && is_under_delivery(batch, listed, open, now) => {
-                self.mailbox(batch, listed, open)
+            Some(now) if now != touched && is_under_delivery(within, listed, open, now) => {
+                self.mailbox(within, listed, open)
             }
             _ => Ok(read),
         }
     }
 
     /// Stores a mailbox as it was at one moment at which nobody wrote to it. `open` becomes what was read.
-    fn mailbox(&mut self, batch: &Batch<'_>, listed: &Listed, open: &mut OpenFile) -> Result<Read, Failed> {
-        let path = || join(batch.dir.path(), &listed.name);
+    fn mailbox(&mut self, within: &Within, listed: &Listed, open: &mut OpenFile) -> Result<Read, Failed> {
+        let path = || join(within.dir.path(), &listed.name);
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut locked = self.locked(batch, listed, attempt > 1)?;
+            let mut locked = self.locked(within, listed, attempt > 1)?;
             let small = locked.open.meta.size <= WHOLE_FILE_BYTES;
             let tail = self.seen(&mut locked, small, &path)?;
             let last = attempt == ATTEMPTS_MAX;
             let held = !small && last && locked.open.meta.size <= LOCKED_BYTES_MAX;
-            let steady = is_steady(batch, listed, &locked);
+            let steady = is_steady(within, listed, &locked);
             if !held {
                 locked.release();
             }
@@ -132,7 +132,7 @@ impl Worker<'_> {
                 || steady
                     && (small
                         || held
-                        || self.since(batch, listed, &mut locked, (&read, tail))? != Since::Rewritten);
+                        || self.since(within, listed, &mut locked, (&read, tail))? != Since::Rewritten);
             if done || last {
                 if !done {
                     let why = "it was rewritten each time it was read";
@@ -146,9 +146,9 @@ impl Worker<'_> {
     }
 
     /// Opens a mailbox under its locks, or without them when they are not to be had in time.
-    fn locked<'b>(&self, batch: &'b Batch<'_>, listed: &Listed, make: bool) -> Result<Locked<'b>, Failed> {
+    fn locked<'b>(&self, within: &'b Within, listed: &Listed, make: bool) -> Result<Locked<'b>, Failed> {
         let (wait, interrupt) = (self.shared.lock_wait, self.shared.interrupt);
-        mailbox_lock::lock(&batch.dir, listed, make, wait, interrupt).map_err(not_open)
+        mailbox_lock::lock(&within.dir, listed, make, wait, interrupt).map_err(not_open)
     }
 
     /// Under the lock: takes all of a small mailbox, or the digest of the end of a larger one.
@@ -179,25 +179,25 @@ impl Worker<'_> {
     /// What happened to a mailbox since it was `seen` under the lock, given what was read of it.
     fn since(
         &mut self,
-        batch: &Batch<'_>,
+        within: &Within,
         listed: &Listed,
         seen: &mut Locked<'_>,
         (read, tail): (&Read, blake3::Hash),
     ) -> Result<Since, Failed> {
-        let path = || join(batch.dir.path(), &listed.name);
+        let path = || join(within.dir.path(), &listed.name);
         let was = seen.open.meta.clone();
         let same = |now: &Meta| {
             now.key() == was.key() && now.size == was.size && last_touched(now) == last_touched(&was)
         };
         // Of a file that another one has replaced there is nothing to lock.
-        if seen.is_current(&batch.dir, listed) {
-            let looked = self.locked(batch, listed, false)?;
+        if seen.is_current(&within.dir, listed) {
+            let looked = self.locked(within, listed, false)?;
             if looked.in_time && same(&looked.open.meta) {
                 return Ok(Since::Same);
             }
             drop(looked);
             // The moment between both readings.
-            seen.in_time &= self.locked(batch, listed, true)?.in_time;
+            seen.in_time &= self.locked(within, listed, true)?.in_time;
         }
         let mut again = Digest::new();
         let mut end = Vec::new();
