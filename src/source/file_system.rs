@@ -73,7 +73,7 @@ mod tests {
     fn a_local_disk_settles_soon() {
         let file = tempfile::tempfile().unwrap();
         let found = FileSystem::of(&file);
-        assert_eq!(found, FileSystem::of(&tempfile::tempfile().unwrap()));
+        assert_eq!(found, FileSystem::of(tempfile::tempfile().unwrap()));
         let now = 1_790_000_000_000_000_000;
         assert!(found.is_settled(now - 3_000_000_000, now));
         assert!(!found.is_settled(now - 1_000_000_000, now) && !found.is_settled(now + 1, now));

@@ -227,7 +227,7 @@ impl Stage {
         // A message is there in every second season, and seasons of different messages begin apart.
         let is_there = |user: u64, number: u64, round: u64| {
             let shift = self.dice(name, user, number, 40);
-            (round + shift) / 20 % 2 == 0
+            ((round + shift) / 20).is_multiple_of(2)
         };
         for (user, number) in (0..USERS).flat_map(|user| (0..POOL).map(move |number| (user, number))) {
             let path = format!("user{user}/cur/{}", message_name(number, "S"));
@@ -255,7 +255,7 @@ impl Stage {
         let source = writer.tree.root.to_str().unwrap();
         let mut args = vec!["backup", "--json", "--job", "data", "--as", "/data", "--tag", &tag];
         args.extend(["--host", WRITERS[at]]);
-        if round % KEEP_EVERY == 0 {
+        if round.is_multiple_of(KEEP_EVERY) {
             args.extend(["--tag", "keep"]);
         }
         args.push(source);

@@ -85,13 +85,9 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&self) -> Result<(Report, Option<Recording>), BackupError> {
-        let Attempt { repository, index, options, progress, interrupt: _, .. } = *self;
+        let Attempt { repository, index, options, .. } = *self;
         let stopwatch = clock::stopwatch();
-        repository.need_config()?;
-        let unusable = deltas::sync(repository, index)?;
-        for (place, error) in &unusable {
-            progress.problem(&format!("{place}: {error}"));
-        }
+        let unusable = self.sync()?;
         let writer = Arc::new(match options.dry_run {
             true => repository.writer_for_rehearsal(&options.host_name)?,
             false => repository.writer_for(&options.host_name)?,
@@ -107,7 +103,7 @@ impl Attempt<'_> {
             started: info.snapshot.started,
             parts: info.snapshot.parts.iter().map(|part| (part.path.clone(), part.tree)).collect(),
         });
-        let (presence, overtaken) = self.presence(&writer, parent.as_ref(), unusable.len())?;
+        let (presence, overtaken) = self.presence(&writer, parent.as_ref(), unusable)?;
         let packer = Packer::of(repository, Arc::clone(&writer));
         let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(options.dry_run);
         let shared = self.shared(&writer, &blobs, &presence);
@@ -202,6 +198,16 @@ impl Attempt<'_> {
         options.excludes.patterns().for_each(&mut add);
         self.ledger.tombstones.iter().for_each(|stone| add(format!("{stone:?}")));
         *hasher.finalize().as_bytes().first_chunk().expect("a digest holds 16 bytes")
+    }
+
+    /// Brings the local index up to date; gives how many deltas are of no use.
+    fn sync(&self) -> Result<usize, RepoError> {
+        self.repository.need_config()?;
+        let unusable = deltas::sync(self.repository, self.index)?;
+        for (place, error) in &unusable {
+            self.progress.problem(&format!("{place}: {error}"));
+        }
+        Ok(unusable.len())
     }
 
     /// What this run may lean on, and the parent if a prune deleted what that one counted on.

@@ -297,7 +297,7 @@ impl<'a, 'p> Walker<'a, 'p> {
         let (folder_name, shape) = (folder.name().to_vec(), folder.shape);
         let around = Around { job, dir: folder.dir.clone(), folder_name, shape, scope };
         let mut folders: Vec<(Name, usize, Option<Tree>)> = Vec::new();
-        let (mut late, mut batch) = (None, Vec::new());
+        let (mut list, mut batch) = (None, Vec::new());
         let mut batch_bytes = 0;
         for (slot, listed) in entries.into_iter().enumerate() {
             let known = look.parent.look_up(&listed);
@@ -328,8 +328,8 @@ impl<'a, 'p> Walker<'a, 'p> {
             }
             batch_bytes += if known.is_ok() { 0 } else { listed.meta.size };
             let item = Item { slot, listed, known };
-            if let Some(dir) = around.late_dir(&item.listed) {
-                late = self.put_off(&around, &dir, item);
+            if around.is_uid_list(&item.listed) {
+                list = Some(item);
                 continue;
             }
             batch.push(item);
@@ -339,6 +339,8 @@ impl<'a, 'p> Walker<'a, 'p> {
                 self.send(&around, items)?;
             }
         }
+        let looks = folders.iter().any(|(name, ..)| is_of_messages(name));
+        let late = list.and_then(|item| self.put_off(&around, item, looks, &mut batch));
         self.send(&around, batch)?;
         self.worker.deliver(&around.job, [])?;
         around.shape.put_in_order(&mut folders, |(name, ..)| name);

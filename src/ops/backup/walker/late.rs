@@ -27,10 +27,9 @@ pub(super) struct Late<'a> {
 }
 
 impl Around<'_> {
-    /// The folder, when this entry of it is read late.
-    pub(super) fn late_dir(&self, listed: &Listed) -> Option<Arc<OpenDir>> {
-        let is_late = *listed.name == *UID_LIST && listed.kind == Kind::File && self.shape.keeps_uids();
-        self.dir.clone().filter(|_| is_late)
+    /// Is this entry the UID list of messages, here or elsewhere?
+    pub(super) fn is_uid_list(&self, listed: &Listed) -> bool {
+        *listed.name == *UID_LIST && listed.kind == Kind::File && self.shape.keeps_uids()
     }
 }
 
@@ -44,12 +43,24 @@ impl Late<'_> {
 }
 
 impl<'a> Walker<'a, '_> {
-    /// Takes the UID list out of what is read at once; it comes when its folder is left, or at the very end where the
-    /// folder of its messages lies elsewhere.
-    pub(super) fn put_off(&mut self, around: &Around<'a>, dir: &OpenDir, item: Item) -> Option<Late<'a>> {
-        let (path, key) = (dir.path().to_vec(), dir.key());
-        let mut late = Late { around: around.clone(), item, path, key };
-        if around.shape != Shape::Control {
+    /// Puts the UID list off until its folder is left, or to the very end where its messages lie elsewhere.
+    ///
+    /// Where nobody `looks` for messages, for none of their folders was touched, it is read with the other files of its
+    /// folder: it was looked at together with them.
+    pub(super) fn put_off(
+        &mut self,
+        around: &Around<'a>,
+        item: Item,
+        looks: bool,
+        batch: &mut Vec<Item>,
+    ) -> Option<Late<'a>> {
+        let elsewhere = around.shape == Shape::Control;
+        let Some(dir) = around.dir.clone().filter(|_| looks || elsewhere) else {
+            batch.push(item);
+            return None;
+        };
+        let mut late = Late { around: around.clone(), item, path: dir.path().to_vec(), key: dir.key() };
+        if !elsewhere {
             return Some(late);
         }
         // There may be as many as there are mailboxes.
