@@ -41,6 +41,8 @@ struct Form {
     kill_every: Duration,
     /// Of so many kills that are meant for a prune or a mirror, one is carried out: on a share they wait for long.
     mercy: u64,
+    /// Between two runs of a writer: on a share every object takes its time, also that of a mirror.
+    pause: Duration,
 }
 
 impl Form {
@@ -49,7 +51,8 @@ impl Form {
             true => (long, Duration::from_secs(1)),
             false => (Duration::from_secs(15), Duration::from_millis(200)),
         };
-        Form { time, kill_every, mercy }
+        let pause = if mercy > 1 { Duration::from_millis(400) } else { Duration::ZERO };
+        Form { time, kill_every, mercy, pause }
     }
 }
 
@@ -307,7 +310,12 @@ impl Stage {
         let rounds = |act: &dyn Fn(u64)| (0..).take_while(|_| goes_on()).for_each(act);
         std::thread::scope(|scope| {
             for at in 0..WRITERS.len() {
-                scope.spawn(move || rounds(&|round| drop(self.back_up(at, round))));
+                scope.spawn(move || {
+                    rounds(&|round| {
+                        self.back_up(at, round);
+                        std::thread::sleep(form.pause);
+                    })
+                });
             }
             scope.spawn(|| {
                 rounds(&|round| {
