@@ -56,8 +56,8 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Writes in pieces, so that somebody who looks without a lock sees a half.
-fn write_slowly(file: &File, bytes: &[u8], mut at: u64) {
-    for piece in bytes.chunks(bytes.len().div_ceil(4).max(1)) {
+fn write_slowly(file: &File, bytes: &[u8], pieces: usize, mut at: u64) {
+    for piece in bytes.chunks(bytes.len().div_ceil(pieces).max(1)) {
         file.write_all_at(piece, at).unwrap();
         at += piece.len() as u64;
         std::thread::sleep(Duration::from_millis(1));
@@ -72,9 +72,9 @@ fn deliver(path: &Path, filler: usize, states: &Digests, stop: &AtomicBool) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
+        let message = framed(number, filler);
         locked(path, |file| {
-            let message = framed(number, filler);
-            write_slowly(file, &message, file.metadata().unwrap().size());
+            write_slowly(file, &message, 4, file.metadata().unwrap().size());
             hasher.update(&message);
             states.lock().unwrap().push(*hasher.finalize().as_bytes());
         });
@@ -84,22 +84,23 @@ fn deliver(path: &Path, filler: usize, states: &Digests, stop: &AtomicBool) {
 
 /// Writes the mailbox anew in its place, with some messages gone, some changed and one more.
 fn rewrite(path: &Path, filler: usize, states: &Digests, stop: &AtomicBool) {
-    for round in 1.. {
+    let count = (fs::metadata(path).unwrap().len() as usize / framed(0, filler).len()) as u64;
+    let wholes: Vec<Vec<u8>> = (0..4).map(|first| mbox(first..count + 2 - first % 3, filler)).collect();
+    states.lock().unwrap().extend(wholes.iter().map(|whole| digest(whole)));
+    for round in 0.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
+        let whole = &wholes[round as usize % wholes.len()];
         locked(path, |file| {
-            let first = dice(round, 40);
-            let count = (fs::metadata(path).unwrap().len() as usize / framed(0, filler).len()) as u64;
-            let whole = mbox(first..first + count.max(4) - dice(round, 3) + 1, filler);
-            states.lock().unwrap().push(digest(&whole));
-            if round % 2 == 0 {
+            if round % 3 == 0 {
                 file.set_len(0).unwrap();
             }
-            write_slowly(file, &whole, 0);
+            // Most of the time the mailbox is neither the old one nor the new one.
+            write_slowly(file, whole, 20, 0);
             file.set_len(whole.len() as u64).unwrap();
         });
-        std::thread::sleep(Duration::from_millis(5 + dice(round, 60)));
+        std::thread::sleep(Duration::from_millis(2 + dice(round, 10)));
     }
 }
 
@@ -113,7 +114,7 @@ fn replace(path: &Path, filler: usize, states: &Digests, stop: &AtomicBool) {
             let whole = mbox(dice(round, 9)..20 + dice(round, 30), filler);
             let new = path.with_extension("new");
             let file = File::create(&new).unwrap();
-            write_slowly(&file, &whole, 0);
+            write_slowly(&file, &whole, 4, 0);
             states.lock().unwrap().push(digest(&whole));
             fs::rename(&new, path).unwrap();
         });
@@ -131,8 +132,11 @@ fn storm(writer: Writer, messages: u64, filler: usize, backups: usize) {
     let first = mbox(0..messages, filler);
     fs::write(&path, &first).unwrap();
     let (states, stop) = (Mutex::new(vec![digest(&first)]), AtomicBool::new(false));
+    let changed = || fs::metadata(&path).map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec())).unwrap();
+    let before = changed();
     let outputs = std::thread::scope(|scope| {
         scope.spawn(|| writer(&path, filler, &states, &stop));
+        crate::support::wait_until("the writer to begin", || changed() != before);
         let excluded = ["--exclude", "*.lock", "--exclude", "*.new", "--accept-loss"];
         let outputs: Vec<_> = (0..backups).map(|_| env.backup_with(&folder, &excluded)).collect();
         stop.store(true, Ordering::Relaxed);

