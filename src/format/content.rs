@@ -212,13 +212,10 @@ fn from_wire(wire: WireSection, ids: &mut impl Iterator<Item = BlobId>) -> Resul
             WirePiece::Zeros(length) => Piece::Zeros(length),
         });
     }
-    let mut total = 0u64;
     for run in &wire.runs {
         codec::agree(usize::from(run.piece) < pieces.len() && run.length > 0, "runs of a section")?;
-        total = total
-            .checked_add(run.length)
-            .ok_or(FormatError::Limit { what: "length of a section", value: u64::MAX })?;
     }
+    total("length of a section", wire.runs.iter().map(|run| run.length))?;
     Ok(Section { shape: wire.shape, pieces, runs: wire.runs })
 }
 
@@ -264,7 +261,7 @@ pub fn decode(structure: &[u8], ids: &[BlobId]) -> Result<Content> {
 pub enum ContentPage {
     /// Sections in order.
     Leaf(Vec<Section>),
-    /// Pages in order, each with the bytes of the file below it.
+    /// Pages in order, each with the bytes of the file below it, at least one.
     Fence(Vec<(BlobId, u64)>),
 }
 
@@ -274,7 +271,24 @@ enum WirePage {
     Fence(Vec<(BlobId, u64)>),
 }
 
+/// Adds lengths up, if the sum is a length still.
+fn total(what: &'static str, mut lengths: impl Iterator<Item = u64>) -> Result<u64> {
+    lengths
+        .try_fold(0u64, |sum, length| sum.checked_add(length))
+        .ok_or(FormatError::Limit { what, value: u64::MAX })
+}
+
 impl ContentPage {
+    /// Bytes of the file that the page gives.
+    pub fn length(&self) -> u64 {
+        match self {
+            ContentPage::Leaf(sections) => sections.iter().map(Section::length).fold(0, u64::saturating_add),
+            ContentPage::Fence(children) => {
+                children.iter().map(|(_, length)| *length).fold(0, u64::saturating_add)
+            }
+        }
+    }
+
     /// The plaintext of the page's blob.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(&match self {
@@ -291,10 +305,16 @@ impl ContentPage {
     pub fn decode(bytes: &[u8]) -> Result<ContentPage> {
         codec::limit("bytes of a content page", bytes.len() as u64, limits::PAGE_BYTES_MAX as u64)?;
         match codec::decode(bytes, "content page")? {
-            WirePage::Leaf(wire, ids) => Ok(ContentPage::Leaf(sections_from_wire(wire, ids.into_iter())?)),
+            WirePage::Leaf(wire, ids) => {
+                let sections = sections_from_wire(wire, ids.into_iter())?;
+                total("length of a content page", sections.iter().map(Section::length))?;
+                Ok(ContentPage::Leaf(sections))
+            }
             WirePage::Fence(children) => {
                 codec::limit("pages below a fence", children.len() as u64, limits::PAGE_ENTRIES_MAX as u64)?;
                 codec::agree(!children.is_empty(), "fence page")?;
+                codec::agree(children.iter().all(|(_, length)| *length > 0), "fence page")?;
+                total("length of a content page", children.iter().map(|(_, length)| *length))?;
                 Ok(ContentPage::Fence(children))
             }
         }
