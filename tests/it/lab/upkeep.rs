@@ -12,14 +12,15 @@ use mailark::ops::hold::{self, HoldError};
 use mailark::ops::{mirror, repair};
 use mailark::repo::Repository;
 use mailark::repo::ledger::Ledger;
-use mailark::store::{Folder, LocalStore, Storage};
+use mailark::repo::repository::NewSlot;
+use mailark::store::{Folder, LocalStore, Place, Storage};
 
-use super::{Lab, Scenario, Then, Verb, claim, text};
+use super::{Lab, Scenario, Then, Verb, back_up, claim, secret, text};
 use crate::support::{copy_folder, files_below};
 
 pub(super) fn rows(lab: &Arc<Lab>) -> Vec<Scenario> {
     let mut all = Vec::from(hold_rows(lab));
-    all.extend([index_row(lab), packs_row(lab), mirror_row(lab)]);
+    all.extend([parity_row(lab), index_row(lab), packs_row(lab), mirror_row(lab)]);
     all
 }
 
@@ -58,6 +59,35 @@ fn hold_rows(lab: &Arc<Lab>) -> [Scenario; 2] {
         then: Then::Backup,
     };
     [row("hold add", add, holds("bob", true)), row("hold remove", remove, holds("alice", false))]
+}
+
+/// A backup into a repository that makes parity.
+fn parity_row(lab: &Arc<Lab>) -> Scenario {
+    let template = lab.env.path("with-parity");
+    let slot = NewSlot { secret: &secret(&lab.keys[0]), label: "first" };
+    Repository::init(LocalStore::new(&template), &[slot], 10).unwrap();
+    let (doing, done) = (Arc::clone(lab), Arc::clone(lab));
+    let verb: Verb = Box::new(move |repository, index| {
+        back_up(repository, index, ("mx1", "data", &doing.source("data-2")))
+    });
+    Scenario {
+        name: "first backup with parity",
+        template,
+        verb,
+        done: Box::new(move |repository, index| {
+            done.holds_newest(repository, index, "mx1", "data-2")?;
+            let packs = repository.store.list(Folder::Packs).map_err(text)?;
+            let parity = repository.store.list(Folder::Parity).map_err(text)?;
+            let has = |pack: &Place| {
+                parity.iter().any(|(of, _)| matches!(of, Place::Parity(of, _) if pack.hash() == Some(of)))
+            };
+            claim(packs.iter().all(|(pack, _)| has(pack)), "a pack has no parity")
+        }),
+        drops: Vec::new(),
+        replaces: false,
+        bears_stale_lists: true,
+        then: Then::Backup,
+    }
 }
 
 /// Turns a bit in the middle of a file.
