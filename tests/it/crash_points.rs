@@ -178,8 +178,12 @@ fn a_crash_at_any_point_of_a_mirror() {
 fn a_crash_at_any_point_of_a_first_mirror() {
     let seed = seed();
     let lab = Arc::new(Lab::new());
-    let (root, from, scratch) = (lab.env.path("made"), lab.env.path("grown"), lab.env.folder("scratch"));
-    let mut row = scenarios(&lab).into_iter().find(|scenario| scenario.name == "mirror").unwrap();
+    let (root, from, scratch) = (lab.env.path("made"), lab.env.path("source"), lab.env.folder("scratch"));
+    let rows = scenarios(&lab);
+    // With every kind of object that there is.
+    copy_folder(&rows.iter().find(|row| row.name.contains("parity")).unwrap().template, &from);
+    lab.goes_on(&from).unwrap();
+    let mut row = rows.into_iter().find(|row| row.name == "mirror").unwrap();
     // None of its snapshots has to be there before the end.
     row.drops = lab.older.keys().copied().collect();
     let make = |store: LocalStore| {
