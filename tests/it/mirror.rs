@@ -177,6 +177,9 @@ fn only_an_empty_folder_or_a_mirror_of_this_repository_will_do() {
         assert_eq!(files_below(&full).len(), 1);
         let other = TestEnv::with_repository();
         at(&other.repository, more).expect(1).naming("another repository");
+        for inside in ["mirror", "packs/mirror", "packs"] {
+            at(&other.repository.join(inside), more).expect(1).naming("inside the repository");
+        }
         fs::remove_file(other.repository.join("config")).unwrap();
         at(&other.repository, more).expect(1).naming("keys/");
         at(&env.repository, more).expect(1).naming("within each other");
