@@ -339,6 +339,8 @@ mod tests {
         let shapes = [Shape::Bytes, Shape::Message, Shape::Continued, Shape::Opaque, Shape::Message];
         let sections = shapes.map(|shape| section(shape, Vec::new(), &[]));
         assert_eq!(count_messages(&sections), 3);
+        assert_eq!(Content::Inline(sections.to_vec()).messages(), 3);
+        assert_eq!(Content::Paged { root: BlobId::default(), levels: 1, messages: 9 }.messages(), 9);
         assert_eq!(count_messages(&sections[..1]), 0);
     }
 
