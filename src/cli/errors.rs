@@ -161,8 +161,10 @@ impl From<MirrorError> for Failure {
                 Failure::because(Kind::User, "", &error)
                     .hint("name another folder, an empty one for a new mirror")
             }
-            MirrorError::Nested { .. } => Failure::because(Kind::User, "", &error)
-                .hint("a mirror belongs on another disk, or it is lost with the first"),
+            MirrorError::Nested { .. } | MirrorError::Inside { .. } => {
+                Failure::because(Kind::User, "", &error)
+                    .hint("a mirror belongs on another disk, or it is lost with the first")
+            }
         }
     }
 }

@@ -58,3 +58,24 @@ impl Config {
         Ok(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configs_come_back_and_other_versions_do_not() {
+        let config = Config {
+            created: 7,
+            parity_percent: limits::PARITY_PERCENT_MAX,
+            ..Config::new(RepositoryId([3; 16]))
+        };
+        let bytes = config.encode();
+        assert_eq!(Config::decode(&bytes), Ok(config.clone()));
+        assert!((0..bytes.len()).all(|cut| Config::decode(&bytes[..cut]).is_err()));
+        let newer = Config { version: FORMAT_VERSION + 1, ..config.clone() };
+        assert!(matches!(Config::decode(&newer.encode()), Err(FormatError::Unknown { .. })));
+        let greedy = Config { parity_percent: limits::PARITY_PERCENT_MAX + 1, ..config };
+        assert!(matches!(Config::decode(&greedy.encode()), Err(FormatError::Limit { .. })));
+    }
+}

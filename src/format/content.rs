@@ -212,13 +212,10 @@ fn from_wire(wire: WireSection, ids: &mut impl Iterator<Item = BlobId>) -> Resul
             WirePiece::Zeros(length) => Piece::Zeros(length),
         });
     }
-    let mut total = 0u64;
     for run in &wire.runs {
         codec::agree(usize::from(run.piece) < pieces.len() && run.length > 0, "runs of a section")?;
-        total = total
-            .checked_add(run.length)
-            .ok_or(FormatError::Limit { what: "length of a section", value: u64::MAX })?;
     }
+    total("length of a section", wire.runs.iter().map(|run| run.length))?;
     Ok(Section { shape: wire.shape, pieces, runs: wire.runs })
 }
 
@@ -264,7 +261,7 @@ pub fn decode(structure: &[u8], ids: &[BlobId]) -> Result<Content> {
 pub enum ContentPage {
     /// Sections in order.
     Leaf(Vec<Section>),
-    /// Pages in order, each with the bytes of the file below it.
+    /// Pages in order, each with the bytes of the file below it, at least one.
     Fence(Vec<(BlobId, u64)>),
 }
 
@@ -274,7 +271,24 @@ enum WirePage {
     Fence(Vec<(BlobId, u64)>),
 }
 
+/// Adds lengths up, if the sum is a length still.
+fn total(what: &'static str, mut lengths: impl Iterator<Item = u64>) -> Result<u64> {
+    lengths
+        .try_fold(0u64, |sum, length| sum.checked_add(length))
+        .ok_or(FormatError::Limit { what, value: u64::MAX })
+}
+
 impl ContentPage {
+    /// Bytes of the file that the page gives.
+    pub fn length(&self) -> u64 {
+        match self {
+            ContentPage::Leaf(sections) => sections.iter().map(Section::length).fold(0, u64::saturating_add),
+            ContentPage::Fence(children) => {
+                children.iter().map(|(_, length)| *length).fold(0, u64::saturating_add)
+            }
+        }
+    }
+
     /// The plaintext of the page's blob.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(&match self {
@@ -291,12 +305,134 @@ impl ContentPage {
     pub fn decode(bytes: &[u8]) -> Result<ContentPage> {
         codec::limit("bytes of a content page", bytes.len() as u64, limits::PAGE_BYTES_MAX as u64)?;
         match codec::decode(bytes, "content page")? {
-            WirePage::Leaf(wire, ids) => Ok(ContentPage::Leaf(sections_from_wire(wire, ids.into_iter())?)),
+            WirePage::Leaf(wire, ids) => {
+                let sections = sections_from_wire(wire, ids.into_iter())?;
+                total("length of a content page", sections.iter().map(Section::length))?;
+                Ok(ContentPage::Leaf(sections))
+            }
             WirePage::Fence(children) => {
                 codec::limit("pages below a fence", children.len() as u64, limits::PAGE_ENTRIES_MAX as u64)?;
                 codec::agree(!children.is_empty(), "fence page")?;
+                codec::agree(children.iter().all(|(_, length)| *length > 0), "fence page")?;
+                total("length of a content page", children.iter().map(|(_, length)| *length))?;
                 Ok(ContentPage::Fence(children))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(shape: Shape, pieces: Vec<Piece>, lengths: &[u64]) -> Section {
+        let runs = lengths.iter().map(|&length| Run { piece: 0, length }).collect();
+        Section { shape, pieces, runs }
+    }
+
+    fn text(length: u64) -> Section {
+        section(Shape::Message, vec![Piece::Plain(vec![BlobId([1; 16])])], &[length])
+    }
+
+    #[test]
+    fn only_what_begins_a_message_counts_as_one() {
+        let shapes = [Shape::Bytes, Shape::Message, Shape::Continued, Shape::Opaque, Shape::Message];
+        let sections = shapes.map(|shape| section(shape, Vec::new(), &[]));
+        assert_eq!(count_messages(&sections), 3);
+        assert_eq!(Content::Inline(sections.to_vec()).messages(), 3);
+        assert_eq!(Content::Paged { root: BlobId::default(), levels: 1, messages: 9 }.messages(), 9);
+        assert_eq!(count_messages(&sections[..1]), 0);
+    }
+
+    #[test]
+    fn the_weight_of_sections_is_structure_and_16_for_each_id() {
+        // The number of sections; shape, one piece of three blobs, one run of piece 0.
+        let ids = vec![BlobId([1; 16]); 3];
+        let one = section(Shape::Bytes, vec![Piece::Plain(ids.clone())], &[5]);
+        assert_eq!(recipe_bytes(std::slice::from_ref(&one)), 1 + 7 + 3 * 16);
+        let all = [one.clone(), one, section(Shape::Bytes, vec![Piece::Zeros(9)], &[9])];
+        assert_eq!(recipe_bytes(&all), 1 + 2 * 7 + 7 + 6 * 16);
+    }
+
+    #[test]
+    fn a_page_gives_the_sum_of_what_is_below() {
+        let pages = [
+            (ContentPage::Leaf(vec![text(5), text(7)]), 12),
+            (ContentPage::Leaf(Vec::new()), 0),
+            (ContentPage::Fence(vec![(BlobId([2; 16]), 3), (BlobId([3; 16]), 4)]), 7),
+        ];
+        for (page, length) in pages {
+            assert_eq!(page.length(), length);
+            assert_eq!(ContentPage::decode(&page.encode()), Ok(page));
+        }
+    }
+
+    #[test]
+    fn hostile_contents_are_refused() {
+        let fence = |lengths: &[u64]| {
+            ContentPage::Fence(lengths.iter().map(|&length| (BlobId([2; 16]), length)).collect())
+        };
+        let leaf = |section| ContentPage::Leaf(vec![section]);
+        let blobs = |count| section(Shape::Bytes, vec![Piece::Plain(vec![BlobId([1; 16]); count])], &[1]);
+        let lines = |width| {
+            let lines = Base64Lines { width, crlf: false, closed: false };
+            section(Shape::Bytes, vec![Piece::Base64(lines, Vec::new())], &[1])
+        };
+        let (pieces, runs) = (limits::SECTION_PIECES_MAX, limits::SECTION_RUNS_MAX);
+        let many = |pieces, runs| section(Shape::Bytes, vec![Piece::Zeros(1); pieces], &vec![1; runs]);
+        let (width_min, width_max) = (limits::BASE64_WIDTH_MIN as u32, limits::BASE64_WIDTH_MAX as u32);
+        for good in [
+            fence(&[1]),
+            fence(&[1, u64::MAX - 1]),
+            fence(&[1; limits::PAGE_ENTRIES_MAX]),
+            leaf(text(u64::MAX)),
+            ContentPage::Leaf(vec![text(1); limits::PAGE_SECTIONS_MAX]),
+            leaf(many(pieces, runs)),
+            leaf(blobs(limits::SECTION_BLOBS_MAX)),
+            leaf(lines(width_min)),
+            leaf(lines(width_max)),
+        ] {
+            assert_eq!(ContentPage::decode(&good.encode()), Ok(good));
+        }
+        for bad in [
+            fence(&[]),
+            fence(&[1, 0]),
+            fence(&[1, u64::MAX]),
+            fence(&[1; limits::PAGE_ENTRIES_MAX + 1]),
+            leaf(text(0)),
+            leaf(section(Shape::Bytes, Vec::new(), &[1])),
+            leaf(section(Shape::Bytes, vec![Piece::Zeros(1)], &[1, u64::MAX])),
+            ContentPage::Leaf(vec![text(1), text(u64::MAX)]),
+            ContentPage::Leaf(vec![text(1); limits::PAGE_SECTIONS_MAX + 1]),
+            leaf(many(pieces + 1, 1)),
+            leaf(many(1, runs + 1)),
+            leaf(blobs(limits::SECTION_BLOBS_MAX + 1)),
+            leaf(lines(width_min - 4)),
+            leaf(lines(width_min + 1)),
+            leaf(lines(width_max + 4)),
+        ] {
+            assert!(ContentPage::decode(&bad.encode()).is_err(), "{bad:?}");
+        }
+        // An id too many, and one too few.
+        for count in [0, 2] {
+            let page = WirePage::Leaf(vec![to_wire(&text(1), &mut Vec::new())], vec![BlobId([1; 16]); count]);
+            assert!(ContentPage::decode(&codec::encode(&page)).is_err());
+        }
+    }
+
+    #[test]
+    fn contents_come_back_from_structure_and_ids() {
+        let paged = Content::Paged { root: BlobId([4; 16]), levels: limits::PAGE_LEVELS_MAX, messages: 9 };
+        for content in [Content::EMPTY, Content::Inline(vec![text(3), text(4)]), paged] {
+            let mut ids = Vec::new();
+            let structure = encode(&content, &mut ids);
+            assert_eq!(decode(&structure, &ids), Ok(content));
+            ids.push(BlobId::default());
+            assert!(decode(&structure, &ids).is_err());
+        }
+        let high = Content::Paged { root: BlobId([4; 16]), levels: limits::PAGE_LEVELS_MAX + 1, messages: 9 };
+        let mut ids = Vec::new();
+        let structure = encode(&high, &mut ids);
+        assert!(decode(&structure, &ids).is_err());
     }
 }

@@ -82,3 +82,39 @@ impl PackList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::content::BlobKind;
+    use crate::format::pack::{Compression, Segment};
+
+    #[test]
+    fn contents_come_back_and_must_fit_their_packs() {
+        let segment = |lengths: &[u32]| Segment {
+            kind: BlobKind::Text,
+            compression: Compression::Zstd,
+            frame_bytes: 60,
+            lengths: lengths.to_vec(),
+        };
+        let table = SegmentTable { segments: vec![segment(&[5, 6]), segment(&[7])] };
+        let ids = (0..3).map(|number| BlobId([number; 16])).collect();
+        let pack = PackContents { envelope: vec![9; PackEnvelope::BYTES], table, ids };
+        let two = vec![pack.clone(), PackContents { envelope: vec![8; PackEnvelope::BYTES], ..pack.clone() }];
+        assert_eq!(decode(&encode(&two), 2), Ok(two.clone()));
+        for count in [0, 1, 3] {
+            assert!(decode(&encode(&two), count).is_err());
+        }
+        let mut bad = vec![pack.clone(); 4];
+        bad[0].envelope.pop();
+        bad[1].ids.pop();
+        bad[2].ids.push(BlobId::default());
+        bad[3].table.segments[0].lengths.clear();
+        for pack in bad {
+            assert!(decode(&encode(&[pack]), 1).is_err());
+        }
+        // Half an id.
+        let wire = WireContents { envelope: pack.envelope, table: pack.table, ids: vec![1; 3 * 16 + 8] };
+        assert!(decode(&codec::encode(&vec![wire]), 1).is_err());
+    }
+}

@@ -156,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_lies_behind_all_before_it() {
+        let segment = |frame_bytes| Segment {
+            kind: BlobKind::Text,
+            compression: Compression::Zstd,
+            frame_bytes,
+            lengths: vec![7],
+        };
+        let table = SegmentTable { segments: vec![segment(60), segment(50), segment(40)] };
+        assert_eq!([0, 1, 2, 3].map(|number| table.offset(number, 100)), [100, 160, 210, 250]);
+    }
+
+    #[test]
     fn hostile_tables_are_refused() {
         let table = |segment| SegmentTable { segments: vec![segment] };
         let good = Segment {

@@ -395,3 +395,33 @@ impl Rest<'_> {
         self.name_lengths.end().and(self.vsize_excess.end())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_leave_out_what_the_entry_says() {
+        let all = FORM_TIME | FORM_SIZE | FORM_VSIZE;
+        let cases: [(&str, u8, u32, &str); 9] = [
+            ("1700.M1P2.mx,S=1234,W=1260:2,S", all, 26, ".M1P2.mx,S=:2,S"),
+            ("1700.M1P2.mx,S=1234:2,S", FORM_TIME | FORM_SIZE, 0, ".M1P2.mx,S=:2,S"),
+            ("1701.mx,S=1234,W=1234", FORM_SIZE | FORM_VSIZE, 0, "1701.mx,S="),
+            ("1700", FORM_TIME, 0, ""),
+            ("notes.txt", 0, 0, "notes.txt"),
+            // The size of another file, one that only begins like it, and less with CRLF than without.
+            ("1700.mx,S=1235:2,", FORM_TIME, 0, ".mx,S=1235:2,"),
+            ("1700.mx,S=12345:2,", FORM_TIME, 0, ".mx,S=12345:2,"),
+            ("1700.mx,S=1234,W=1233", FORM_TIME | FORM_SIZE, 0, ".mx,S=,W=1233"),
+            // Not as a number is written.
+            ("1700.mx,S=1234,W=01260", FORM_TIME | FORM_SIZE, 0, ".mx,S=,W=01260"),
+        ];
+        for (name, form, excess, rest) in cases {
+            let short = shorten(name.as_bytes(), 1700, 1234);
+            let found = (short.form, short.vsize_excess, String::from_utf8(short.rest.clone()).unwrap());
+            assert_eq!(found, (form, excess, rest.to_owned()), "{name}");
+            let long = lengthen(short.form, &short.rest, 1700, 1234, short.vsize_excess);
+            assert_eq!(long.as_deref(), Ok(name.as_bytes()));
+        }
+    }
+}

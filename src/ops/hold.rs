@@ -59,9 +59,10 @@ pub fn add(
     if !fits(&reason) {
         return Err(HoldError::Text { what: "the reason" });
     }
-    let number = Ledger::read(repository)?.last_hold.saturating_add(1);
+    let ledger = Ledger::read(repository)?;
+    let number = ledger.last_hold.saturating_add(1);
     let record = Record::Hold { hold: number, snapshots: snapshots.clone(), users, reason, released: false };
-    records::write(repository, &record)?;
+    records::write_after(repository, &record, ledger.last_record())?;
     // A forget that ran beside this may have written its record without having seen the hold.
     let ledger = Ledger::read(repository)?;
     match snapshots.iter().find(|name| ledger.forgotten.contains_key(&name.hash)) {
@@ -73,11 +74,16 @@ pub fn add(
 /// Ends a hold.
 pub fn remove(repository: &Repository, number: u64) -> Result<(), HoldError> {
     repository.need_full("ending a hold")?;
-    if !Ledger::read(repository)?.holds.iter().any(|hold| hold.hold == number) {
+    let ledger = Ledger::read(repository)?;
+    if !ledger.holds.iter().any(|hold| hold.hold == number) {
+        // A record that cannot be read just now may be the one.
+        ledger.need_known()?;
         return Err(HoldError::NoSuchHold { number });
     }
     let (snapshots, users, reason) = (Vec::new(), Vec::new(), String::new());
-    records::write(repository, &Record::Hold { hold: number, snapshots, users, reason, released: true })?;
+    let release = Record::Hold { hold: number, snapshots, users, reason, released: true };
+    // Behind the hold: of two with one number, chance decides which comes first.
+    records::write_after(repository, &release, ledger.last_record())?;
     Ok(())
 }
 

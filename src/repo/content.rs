@@ -104,10 +104,69 @@ impl ContentBuilder {
     }
 }
 
-/// The sections of a content in order, read page by page.
+/// A page of a content that is still to be read, and what its place demands of it.
+#[derive(Debug, Clone)]
+pub struct Awaited {
+    page: BlobId,
+    level: u8,
+    /// Bytes of the file that it has to give, where that is known.
+    length: Option<u64>,
+}
+
+impl Awaited {
+    /// The top page of a content of so many bytes, `levels` fences above the leaves.
+    pub fn top(page: BlobId, levels: u8, length: Option<u64>) -> Awaited {
+        Awaited { page, level: levels, length }
+    }
+
+    /// The same for the same page with the same demands.
+    pub fn mark(&self) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.page.0).update(&[self.level, 0]);
+        if let Some(length) = self.length {
+            hasher.update(&length.to_le_bytes());
+        }
+        *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a mark")
+    }
+
+    /// Reads the page and holds it against its place.
+    pub fn read<E: std::error::Error, B: AsRef<[u8]>>(
+        &self,
+        fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
+    ) -> Result<ContentPage, TreeError<E>> {
+        let bytes = fetch(&self.page).map_err(TreeError::Fetch)?;
+        let wrong = |detail: String| TreeError::Page { page: self.page, detail };
+        let page = ContentPage::decode(bytes.as_ref()).map_err(|error| wrong(error.to_string()))?;
+        let fits_level = match page {
+            ContentPage::Leaf(_) => self.level == 0,
+            ContentPage::Fence(_) => (1..=limits::PAGE_LEVELS_MAX).contains(&self.level),
+        };
+        if !fits_level {
+            return Err(wrong(format!("not a content page of level {}", self.level)));
+        }
+        match (page.length(), self.length) {
+            (given, Some(due)) if given != due => {
+                Err(wrong(format!("it gives {given} bytes instead of {due}")))
+            }
+            _ => Ok(page),
+        }
+    }
+
+    /// The pages below this one, in order.
+    pub fn below(&self, pages: Vec<(BlobId, u64)>) -> impl DoubleEndedIterator<Item = Awaited> + use<> {
+        let level = self.level.saturating_sub(1);
+        pages.into_iter().map(move |(page, length)| Awaited { page, level, length: Some(length) })
+    }
+}
+
+/// The sections of a content in order, read page by page, up to the first error.
+///
+/// Each page gives exactly the bytes that the fence above it promises, at least one. So between two bytes of the
+/// content at most one page a level is read, however often fences name it.
 pub struct Sections<F> {
     fetch: F,
-    pending: Vec<(BlobId, u8)>,
+    /// The next page is the last one.
+    pending: Vec<Awaited>,
     sections: std::vec::IntoIter<Section>,
 }
 
@@ -121,19 +180,9 @@ where
     pub fn new(content: &Content, fetch: F) -> Sections<F> {
         let (sections, pending) = match content {
             Content::Inline(sections) => (sections.clone(), Vec::new()),
-            Content::Paged { root, levels, .. } => (Vec::new(), vec![(*root, *levels)]),
+            Content::Paged { root, levels, .. } => (Vec::new(), vec![Awaited::top(*root, *levels, None)]),
         };
         Sections { fetch, pending, sections: sections.into_iter() }
-    }
-
-    fn read(&mut self, page: &BlobId, level: u8) -> Result<ContentPage, TreeError<E>> {
-        let bytes = (self.fetch)(page).map_err(TreeError::Fetch)?;
-        let wrong = |detail| TreeError::Page { page: *page, detail };
-        let read = ContentPage::decode(bytes.as_ref()).map_err(|error| wrong(error.to_string()))?;
-        match (&read, level) {
-            (ContentPage::Leaf(_), 0) | (ContentPage::Fence(_), 1..) => Ok(read),
-            _ => Err(wrong(format!("not a content page of level {level}"))),
-        }
     }
 }
 
@@ -150,13 +199,15 @@ where
             if let Some(section) = self.sections.next() {
                 return Some(Ok(section));
             }
-            let (page, level) = self.pending.pop()?;
-            match self.read(&page, level) {
+            let awaited = self.pending.pop()?;
+            match awaited.read(&mut self.fetch) {
                 Ok(ContentPage::Leaf(sections)) => self.sections = sections.into_iter(),
-                Ok(ContentPage::Fence(pages)) => {
-                    self.pending.extend(pages.iter().rev().map(|(page, _)| (*page, level - 1)));
+                Ok(ContentPage::Fence(pages)) => self.pending.extend(awaited.below(pages).rev()),
+                Err(error) => {
+                    // Nothing can follow bytes that are not there.
+                    self.pending.clear();
+                    return Some(Err(error));
                 }
-                Err(error) => return Some(Err(error)),
             }
         }
     }
@@ -195,5 +246,81 @@ mod tests {
             let read: Vec<Section> = Sections::new(&content, fetch).map(Result::unwrap).collect();
             assert!(read.into_iter().eq((0..count).map(section)));
         }
+    }
+
+    /// Reads a content to its end; gives its bytes, its errors, and the pages that were asked for.
+    fn walk(pages: &[ContentPage], levels: u8) -> (u64, usize, u32) {
+        const FETCHES_MAX: u32 = 100_000;
+        let encoded: Vec<Vec<u8>> = pages.iter().map(ContentPage::encode).collect();
+        let mut fetches = 0;
+        let fetch = |id: &BlobId| {
+            fetches += 1;
+            assert!(fetches < FETCHES_MAX, "it reads on and on");
+            encoded.get(usize::from(id.0[0])).cloned().ok_or(std::fmt::Error)
+        };
+        let content = Content::Paged { root: BlobId::default(), levels, messages: 0 };
+        let (mut length, mut errors) = (0, 0);
+        for section in Sections::new(&content, fetch) {
+            match section {
+                Ok(section) => length += section.length(),
+                Err(_) => errors += 1,
+            }
+        }
+        (length, errors, fetches)
+    }
+
+    /// Twelve levels of fences, each 4,096 times over the next page, above this one.
+    fn tower(below: ContentPage, promise: u64) -> Vec<ContentPage> {
+        let levels = limits::PAGE_LEVELS_MAX;
+        let fence = |level: u8| ContentPage::Fence(vec![(BlobId([level + 1; 16]), promise); 4_096]);
+        (0..levels).map(fence).chain([below]).collect()
+    }
+
+    #[test]
+    fn pages_that_repeat_without_end_are_an_error_after_a_few() {
+        let levels = limits::PAGE_LEVELS_MAX;
+        let nothing = Section { shape: Shape::Bytes, pieces: Vec::new(), runs: Vec::new() };
+        for below in [
+            ContentPage::Leaf(Vec::new()),
+            ContentPage::Leaf(vec![nothing.clone()]),
+            ContentPage::Leaf(vec![section(1)]),
+            // No leaf at all.
+            ContentPage::Fence(vec![(BlobId([9; 16]), 1)]),
+        ] {
+            for promise in [0, 1, 2, 1 << 40, u64::MAX] {
+                let (length, errors, fetches) = walk(&tower(below.clone(), promise), levels);
+                assert!(
+                    length <= 2 && errors == 1 && fetches <= u32::from(levels) + 1,
+                    "{length} {errors} {fetches}"
+                );
+            }
+        }
+        // A page that names itself, and more levels than there can be.
+        let own = ContentPage::Fence(vec![(BlobId::default(), 1); 4_096]);
+        for levels in [1, levels, u8::MAX] {
+            assert!(walk(std::slice::from_ref(&own), levels).2 <= u32::from(limits::PAGE_LEVELS_MAX) + 1);
+        }
+        // Sections of nothing in a leaf that gives something.
+        let sections = [vec![nothing; 4_000], vec![section(1)]].concat();
+        assert_eq!(walk(&[ContentPage::Leaf(sections)], 0), (2, 0, 1));
+    }
+
+    #[test]
+    fn a_fence_over_other_bytes_than_it_says_is_an_error() {
+        let leaf = |number| ContentPage::Leaf(vec![section(number)]);
+        let fence =
+            |first, second| ContentPage::Fence(vec![(BlobId([1; 16]), first), (BlobId([2; 16]), second)]);
+        let pages = |first, second| [fence(first, second), leaf(4), leaf(7)];
+        assert_eq!(walk(&pages(5, 8), 1), (13, 0, 3));
+        assert_eq!(walk(&pages(5, 7), 1), (5, 1, 3));
+        assert_eq!(walk(&pages(6, 7), 1), (0, 1, 2));
+        assert_eq!(walk(&pages(0, 13), 1), (0, 1, 1));
+        assert_eq!(walk(&pages(u64::MAX, 8), 1), (0, 1, 1));
+        // A lost page ends the content: nothing can follow bytes that are not there.
+        assert_eq!(walk(&[fence(5, 8), leaf(4)], 1), (5, 1, 3));
+        assert_eq!(
+            walk(&[ContentPage::Fence(vec![(BlobId([9; 16]), 5), (BlobId([1; 16]), 5)]), leaf(4)], 1),
+            (0, 1, 2)
+        );
     }
 }

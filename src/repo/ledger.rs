@@ -247,6 +247,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// The highest number of a record that was counted; 0 when there is none.
+    pub fn last_record(&self) -> u64 {
+        let numbers = self.places.iter().map(|place| match place {
+            Place::Record(sequence, _) => *sequence,
+            _ => 0,
+        });
+        numbers.max().unwrap_or(0)
+    }
+
     /// Fails while some record cannot be read, or is of a type that this version does not know.
     ///
     /// What drops, rewrites or deletes something must know every hold.

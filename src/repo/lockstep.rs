@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::tree::{TreeError, read_page};
+use super::tree::{Awaited, TreeError};
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, Page};
 use crate::format::snapshot::Tree;
@@ -21,14 +21,14 @@ pub enum Pair<E: std::error::Error + 'static> {
 }
 
 enum Item {
-    Page { id: BlobId, level: u8, first: Vec<u8> },
+    Page(Awaited),
     Entry(Box<Entry>),
 }
 
 impl Item {
     fn first(&self) -> &[u8] {
         match self {
-            Item::Page { first, .. } => first,
+            Item::Page(page) => page.first(),
             Item::Entry(entry) => &entry.name,
         }
     }
@@ -38,7 +38,6 @@ impl Item {
 struct Cursor<F> {
     fetch: F,
     items: Vec<Item>,
-    last: Vec<u8>,
 }
 
 impl<F, B, E> Cursor<F>
@@ -48,40 +47,20 @@ where
     E: std::error::Error + 'static,
 {
     fn new(tree: Option<&Tree>, fetch: F) -> Cursor<F> {
-        let root = tree.and_then(|tree| Some((tree.root?, tree.levels)));
-        // The root's first name is not known before it is read: nothing comes before the empty name.
-        let page = root.map(|(id, level)| Item::Page { id, level, first: Vec::new() });
-        Cursor { fetch, items: page.into_iter().collect(), last: Vec::new() }
+        // The top page's first name is not known before it is read: nothing comes before the empty name.
+        Cursor { fetch, items: tree.and_then(Awaited::top).map(Item::Page).into_iter().collect() }
     }
 
     /// Replaces the page that comes next by what it holds; a page that cannot be read is dropped.
     fn expand(&mut self) -> Result<(), TreeError<E>> {
-        let Some(Item::Page { id, level, first }) =
-            self.items.pop_if(|item| matches!(item, Item::Page { .. }))
-        else {
+        let Some(Item::Page(page)) = self.items.pop_if(|item| matches!(item, Item::Page(_))) else {
             return Ok(());
         };
-        let wrong = |detail: &str| Err(TreeError::Page { page: id, detail: detail.to_owned() });
-        match read_page(&id, level, &mut self.fetch)? {
+        match page.read(&mut self.fetch)? {
             Page::Leaf(entries) => {
-                let begins = &entries[0].name;
-                if !first.is_empty() && *begins != first || !self.last.is_empty() && *begins <= self.last {
-                    return wrong("names are out of order");
-                }
-                self.last.clone_from(&entries[entries.len() - 1].name);
                 self.items.extend(entries.into_iter().rev().map(|entry| Item::Entry(Box::new(entry))));
             }
-            Page::Fence(fences) => {
-                if !first.is_empty() && fences[0].first != first {
-                    return wrong("names are out of order");
-                }
-                let pages = fences.into_iter().rev();
-                self.items.extend(pages.map(|fence| Item::Page {
-                    id: fence.page,
-                    level: level - 1,
-                    first: fence.first,
-                }));
-            }
+            Page::Fence(fences) => self.items.extend(page.below(fences).into_iter().rev().map(Item::Page)),
         }
         Ok(())
     }
@@ -94,7 +73,7 @@ where
             }
             match next {
                 // A page that cannot be read either is dropped like those that can.
-                Item::Page { .. } => drop(self.expand()),
+                Item::Page(_) => drop(self.expand()),
                 Item::Entry(_) => drop(self.items.pop()),
             }
         }
@@ -138,28 +117,27 @@ where
     fn decide(&self) -> Option<Move> {
         Some(match (self.left.items.last(), self.right.items.last()) {
             (None, None) => return None,
-            (Some(Item::Page { .. }), None) => Move::ExpandLeft,
-            (None, Some(Item::Page { .. })) => Move::ExpandRight,
+            (Some(Item::Page(_)), None) => Move::ExpandLeft,
+            (None, Some(Item::Page(_))) => Move::ExpandRight,
             (Some(Item::Entry(_)), None) => Move::Give(Ordering::Less),
             (None, Some(Item::Entry(_))) => Move::Give(Ordering::Greater),
-            (
-                Some(Item::Page { id: left, level: left_level, first: left_first }),
-                Some(Item::Page { id: right, level: right_level, first: right_first }),
-            ) => match left_first.cmp(right_first) {
-                _ if self.comparable && left == right && left_level == right_level => Move::PassOver,
+            (Some(Item::Page(left)), Some(Item::Page(right))) => match left.first().cmp(right.first()) {
+                _ if self.comparable && left.page == right.page && left.level == right.level => {
+                    Move::PassOver
+                }
                 Ordering::Less => Move::ExpandLeft,
                 Ordering::Greater => Move::ExpandRight,
-                Ordering::Equal if left_level >= right_level => Move::ExpandLeft,
+                Ordering::Equal if left.level >= right.level => Move::ExpandLeft,
                 Ordering::Equal => Move::ExpandRight,
             },
-            (Some(Item::Entry(left)), Some(Item::Page { first, .. })) if *first > left.name => {
+            (Some(Item::Entry(left)), Some(Item::Page(right))) if right.first() > left.name.as_slice() => {
                 Move::Give(Ordering::Less)
             }
-            (Some(Item::Entry(_)), Some(Item::Page { .. })) => Move::ExpandRight,
-            (Some(Item::Page { first, .. }), Some(Item::Entry(right))) if *first > right.name => {
+            (Some(Item::Entry(_)), Some(Item::Page(_))) => Move::ExpandRight,
+            (Some(Item::Page(left)), Some(Item::Entry(right))) if left.first() > right.name.as_slice() => {
                 Move::Give(Ordering::Greater)
             }
-            (Some(Item::Page { .. }), Some(Item::Entry(_))) => Move::ExpandLeft,
+            (Some(Item::Page(_)), Some(Item::Entry(_))) => Move::ExpandLeft,
             (Some(Item::Entry(left)), Some(Item::Entry(right))) => Move::Give(left.name.cmp(&right.name)),
         })
     }
@@ -210,8 +188,9 @@ mod tests {
 
     use super::*;
     use crate::format::content::Content;
-    use crate::format::page::{File, Node, Owner};
-    use crate::repo::tree::{PageCut, TreeBuilder};
+    use crate::format::page::{Fence, File, Node, Owner};
+    use crate::format::snapshot::Totals;
+    use crate::repo::tree::{PageCut, TreeBuilder, read_page};
 
     type Pages = HashMap<BlobId, Vec<u8>>;
 
@@ -321,5 +300,45 @@ mod tests {
         }
         assert_eq!((broken, gone, added), (1, 0, vec![9_999]));
         assert!((480..500).contains(&changed), "{changed}");
+    }
+    #[test]
+    fn pages_that_repeat_are_read_about_once() {
+        // A page of each level for each first name; each goes on to the last name, so that all of them overlap.
+        const NAMES: u8 = 40;
+        let levels = crate::base::limits::PAGE_LEVELS_MAX;
+        let id = |level: u8, name: u8| BlobId([[level, name]; 8].concat().try_into().unwrap());
+        let mut pages = Pages::new();
+        for name in 0..NAMES {
+            let node = Node::Fifo;
+            let owner = Arc::new(Owner::default());
+            let entry = Entry {
+                name: vec![b'a', name + 1],
+                mode: 0o600,
+                owner,
+                mtime_s: 0,
+                mtime_ns: 0,
+                xattrs: Vec::new(),
+                node,
+            };
+            pages.insert(id(0, name), Page::Leaf(vec![entry]).encode());
+            for level in 1..=levels {
+                let below = (name..NAMES).map(|name| Fence {
+                    first: vec![b'a', name + 1],
+                    page: id(level - 1, name),
+                    totals: Totals::default(),
+                });
+                pages.insert(id(level, name), Page::Fence(below.collect()).encode());
+            }
+        }
+        let tree = Tree { root: Some(id(levels, 0)), levels, totals: Totals::default() };
+        let fetches = Cell::new(0);
+        let fetch = |id: &BlobId| {
+            fetches.set(fetches.get() + 1);
+            assert!(fetches.get() < 100_000, "it reads on and on");
+            pages.get(id).cloned().ok_or(std::fmt::Error)
+        };
+        let whole = Lockstep::new((Some(&tree), fetch), (None, fetch), true).count();
+        let named = usize::from(levels) * usize::from(NAMES) + 1;
+        assert!(whole <= named && fetches.get() <= named, "{whole} {}", fetches.get());
     }
 }

@@ -166,6 +166,11 @@ fn register(repository: &Repository, host: HostId, name: &str, domain: DomainId)
 
 /// Signs and stores a record; gives its hash.
 pub fn write(repository: &Repository, record: &Record) -> Result<ObjectHash, RepoError> {
+    write_after(repository, record, 0)
+}
+
+/// As [`write`], with a number above `known`, that of a record which must come before it whatever a list shows.
+pub fn write_after(repository: &Repository, record: &Record, known: u64) -> Result<ObjectHash, RepoError> {
     let signer = Signer::Repository(repository.need_full("writing a record")?);
     let (record_type, private) = record.class();
     let last = repository.store.list(Folder::Records)?.into_iter().filter_map(|(place, _)| match place {
@@ -173,7 +178,7 @@ pub fn write(repository: &Repository, record: &Record) -> Result<ObjectHash, Rep
         _ => None,
     });
     let proves = |place: &Place| read(repository, place).is_ok();
-    let sequence = following(highest(last, proves), Folder::Records)?;
+    let sequence = following(highest(last, proves).max(known), Folder::Records)?;
     let key = key_of(repository, private).ok_or(RepoError::NeedsFullKey { what: "writing a record" })?;
     let object = NewObject {
         object_type: ObjectType::Record,

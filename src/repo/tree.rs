@@ -192,13 +192,75 @@ pub fn read_page<E: std::error::Error, B: AsRef<[u8]>>(
     }
 }
 
-/// The leaves of a folder in order, read one by one, with their names.
+/// A page of a folder that is still to be read, and what its place demands of it.
+///
+/// A page begins with the name that the fence above it gives, and ends before the next page there begins. So the names
+/// of a walk ascend over all pages, and no page is walked through twice on one level, however often fences name it.
+#[derive(Debug, Clone)]
+pub struct Awaited {
+    /// The page.
+    pub page: BlobId,
+    /// Fences between it and the leaves.
+    pub level: u8,
+    /// Its first name; empty for the top page, of which nothing is known.
+    first: Vec<u8>,
+    /// All its names come before this one.
+    before: Option<Vec<u8>>,
+}
+
+impl Awaited {
+    /// The top page of a folder, if it is not empty.
+    pub fn top(tree: &Tree) -> Option<Awaited> {
+        Some(Awaited { page: tree.root?, level: tree.levels, first: Vec::new(), before: None })
+    }
+
+    /// The name it has to begin with; empty when that is not known.
+    pub fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// The same for the same page with the same demands.
+    pub fn mark(&self) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.page.0).update(&[self.level, self.first.len() as u8]).update(&self.first);
+        if let Some(before) = &self.before {
+            hasher.update(before);
+        }
+        *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a mark")
+    }
+
+    /// Reads the page and holds it against its place.
+    pub fn read<E: std::error::Error, B: AsRef<[u8]>>(
+        &self,
+        fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
+    ) -> Result<Page, TreeError<E>> {
+        let page = read_page(&self.page, self.level, fetch)?;
+        let (first, last) = match &page {
+            Page::Leaf(entries) => (&entries[0].name, &entries[entries.len() - 1].name),
+            Page::Fence(fences) => (&fences[0].first, &fences[fences.len() - 1].first),
+        };
+        let begins_right = self.first.is_empty() || *first == self.first;
+        if begins_right && self.before.as_ref().is_none_or(|before| last < before) {
+            return Ok(page);
+        }
+        Err(TreeError::Page { page: self.page, detail: "names are out of order".to_owned() })
+    }
+
+    /// The pages below this one, in order.
+    pub fn below(self, fences: Vec<Fence>) -> Vec<Awaited> {
+        let level = self.level.saturating_sub(1);
+        let ends: Vec<_> = fences.iter().skip(1).map(|fence| Some(fence.first.clone())).collect();
+        let ends = ends.into_iter().chain([self.before]);
+        let below = fences.into_iter().zip(ends);
+        below.map(|(fence, before)| Awaited { page: fence.page, level, first: fence.first, before }).collect()
+    }
+}
+
+/// The leaves of a folder in order, read one by one, with their names; a page that cannot be read hides its own.
 pub struct Leaves<F> {
     fetch: F,
-    /// Pages still to be read, the next one last, with their level.
-    pending: Vec<(BlobId, u8)>,
-    /// Name of the last entry of the leaf given last: the order must hold over pages too.
-    last: Vec<u8>,
+    /// The next page is the last one.
+    pending: Vec<Awaited>,
 }
 
 impl<F, B, E> Leaves<F>
@@ -209,8 +271,7 @@ where
 {
     /// Lists a folder.
     pub fn new(tree: &Tree, fetch: F) -> Leaves<F> {
-        let pending = tree.root.map(|root| (root, tree.levels)).into_iter().collect();
-        Leaves { fetch, pending, last: Vec::new() }
+        Leaves { fetch, pending: Awaited::top(tree).into_iter().collect() }
     }
 }
 
@@ -224,21 +285,10 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (page, level) = self.pending.pop()?;
-            match read_page(&page, level, &mut self.fetch) {
-                Ok(Page::Leaf(entries)) => {
-                    if entries[0].name <= self.last && !self.last.is_empty() {
-                        let detail = "names are out of order".to_owned();
-                        // Pages that repeat could go on for ever: what follows is not worth a look.
-                        self.pending.clear();
-                        return Some(Err(TreeError::Page { page, detail }));
-                    }
-                    self.last.clone_from(&entries[entries.len() - 1].name);
-                    return Some(Ok((page, entries)));
-                }
-                Ok(Page::Fence(fences)) => {
-                    self.pending.extend(fences.iter().rev().map(|fence| (fence.page, level - 1)));
-                }
+            let awaited = self.pending.pop()?;
+            match awaited.read(&mut self.fetch) {
+                Ok(Page::Leaf(entries)) => return Some(Ok((awaited.page, entries))),
+                Ok(Page::Fence(fences)) => self.pending.extend(awaited.below(fences).into_iter().rev()),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -380,5 +430,61 @@ mod tests {
         let flat = Tree { levels: 0, ..tree };
         assert!(Listing::new(&flat, fetch(&pages)).any(|entry| entry.is_err()));
         assert!(Listing::new(&tree, fetch(&HashMap::new())).all(|entry| entry.is_err()));
+    }
+
+    /// Stores a page under a number.
+    fn put(pages: &mut HashMap<BlobId, Vec<u8>>, number: u8, page: &Page) -> BlobId {
+        pages.insert(BlobId([number; 16]), page.encode());
+        BlobId([number; 16])
+    }
+
+    fn fence(first: String, page: BlobId) -> Fence {
+        Fence { first: first.into_bytes(), page, totals: Totals::default() }
+    }
+
+    #[test]
+    fn pages_that_repeat_are_read_about_once() {
+        let lost = BlobId([99; 16]);
+        for below in [
+            None,
+            Some(Page::Leaf(vec![entry("0000".to_owned())])),
+            Some(Page::Leaf(vec![entry("0063".to_owned())])),
+        ] {
+            let mut pages = HashMap::new();
+            let mut page = below.map_or(lost, |leaf| put(&mut pages, 0, &leaf));
+            for level in 1..=limits::PAGE_LEVELS_MAX {
+                // The last name stands on every level, so that each fence page could follow itself.
+                let fences = (0..64).map(|n| fence(format!("{n:04}"), page)).collect();
+                page = put(&mut pages, level, &Page::Fence(fences));
+            }
+            let mut fetches = 0;
+            let counting = |id: &BlobId| {
+                fetches += 1;
+                assert!(fetches < 100_000, "it reads on and on");
+                pages.get(id).cloned().ok_or(std::fmt::Error)
+            };
+            let tree = Tree { root: Some(page), levels: limits::PAGE_LEVELS_MAX, totals: Totals::default() };
+            let good = Listing::new(&tree, counting).filter(Result::is_ok).count();
+            // Each fence page once, and its 64 pages.
+            assert!(good <= 1 && fetches <= 12 * 65, "{good} {fetches}");
+        }
+    }
+
+    #[test]
+    fn a_page_with_other_names_than_its_fence_says_hides_only_itself() {
+        let mut pages = HashMap::new();
+        let leaf = |names: &[&str]| Page::Leaf(names.iter().map(|name| entry((*name).to_owned())).collect());
+        let leaves = [leaf(&["b", "c"]), leaf(&["d", "g"]), leaf(&["e", "f"]), leaf(&["x"]), leaf(&["y"])];
+        let ids: Vec<BlobId> =
+            (0u8..).zip(&leaves).map(|(number, leaf)| put(&mut pages, number, leaf)).collect();
+        // The second reaches into the third, the fourth begins later than it should.
+        let firsts = ["b", "d", "e", "w", "y"];
+        let fences = firsts.iter().zip(&ids).map(|(first, id)| fence((*first).to_owned(), *id)).collect();
+        let root = Some(put(&mut pages, 50, &Page::Fence(fences)));
+        let tree = Tree { root, levels: 1, totals: Totals::default() };
+        let listed: Vec<_> =
+            Listing::new(&tree, fetch(&pages)).map(|read| read.map(|entry| entry.name).ok()).collect();
+        let name = |name: &str| Some(name.as_bytes().to_vec());
+        assert_eq!(listed, [name("b"), name("c"), None, name("e"), name("f"), None, name("y")]);
     }
 }

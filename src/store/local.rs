@@ -131,16 +131,17 @@ impl LocalStore {
         }
     }
 
-    /// Makes the names in a folder of objects durable, and that of the folder itself.
+    /// A folder and those above it, up to the store's own.
     ///
-    /// Whoever made the folder may have come to an end before it was synced into the one above it.
+    /// All are synced for a name in the first: whoever made one of them may have come to an end before it was synced
+    /// into the one above it, and a copy of a repository, a mirror or an older one may lack some.
+    fn with_those_above<'f>(&'f self, folder: &'f Path) -> impl Iterator<Item = &'f Path> {
+        folder.ancestors().take_while(|above| above.starts_with(&self.root))
+    }
+
+    /// Makes the names in a folder of objects durable, and that of the folder itself.
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
-        self.disk.sync_folder(folder)?;
-        match folder.parent() {
-            // The root's own name was made durable when it was made, as those of the folders in it were.
-            Some(parent) if parent != self.root && folder != self.root => self.disk.sync_folder(parent),
-            _ => Ok(()),
-        }
+        self.with_those_above(folder).try_for_each(|folder| self.disk.sync_folder(folder))
     }
 
     /// Writes a whole file under `tmp/`, syncs it and hands it on; when anything fails the file is removed.
@@ -305,8 +306,8 @@ impl Storage for LocalStore {
             return Err(StoreError::new("sync", self.location(), error));
         }
         let mut folders = self.unsynced.lock().expect("no holder panics");
-        let above = folders.first().and_then(|folder| folder.parent()).map(Path::to_owned);
-        for folder in folders.iter().chain(&above) {
+        let all: BTreeSet<&Path> = folders.iter().flat_map(|folder| self.with_those_above(folder)).collect();
+        for folder in all {
             if let Err(error) = self.disk.sync_folder(folder) {
                 *broken = Some(error.to_string());
                 return Err(StoreError::new("sync", folder.display().to_string(), error));

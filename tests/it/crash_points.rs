@@ -13,7 +13,8 @@ use mailark::store::{LocalStore, Storage};
 
 use crate::crash_model::{Aftermath, CrashModel, relative};
 use crate::lab::{
-    Lab, Scenario, findings, is_long, local, new_index, open_with, scenarios, secret, seed, text,
+    Lab, Scenario, Then, findings, is_long, local, new_index, open_with, scenarios, secret, seed, text,
+    upkeep,
 };
 use crate::support::{copy_folder, dice};
 
@@ -29,16 +30,16 @@ struct Tally {
     operations: usize,
     points: u64,
     states: u64,
-    backups: u64,
+    continued: u64,
     wrong: Vec<String>,
 }
 
 impl Tally {
     fn tell(self, name: &str) {
-        let Tally { operations, points, states, backups, wrong } = self;
+        let Tally { operations, points, states, continued, wrong } = self;
         println!(
             "{name}: {operations} operations, {points} crash points, {states} different states, \
-             {backups} continued"
+             {continued} continued"
         );
         let first = wrong.iter().take(10).cloned().collect::<Vec<_>>().join("\n");
         assert!(wrong.is_empty(), "{name}: {} of {points} points are wrong\n{first}", wrong.len());
@@ -112,6 +113,16 @@ fn record(lab: &Lab, scenario: &Scenario) -> Vec<Operation> {
     operations.into_iter().map(|operation| relative(operation, &root)).collect()
 }
 
+/// What comes after a crash works.
+fn go_on(lab: &Lab, root: &Path, scenario: &Scenario) -> Result<(), String> {
+    if scenario.then == Then::Backup {
+        return lab.goes_on(root);
+    }
+    let repository = lab.open(root)?;
+    (scenario.verb)(&repository, &new_index(&repository)).map_err(|text| format!("again: {text}"))?;
+    (scenario.done)(&repository, &new_index(&repository)).map_err(|text| format!("again: {text}"))
+}
+
 fn crash_everywhere(chosen: impl Fn(&Scenario) -> bool) {
     let seed = seed();
     let lab = Arc::new(Lab::new());
@@ -119,15 +130,17 @@ fn crash_everywhere(chosen: impl Fn(&Scenario) -> bool) {
     for scenario in scenarios(&lab).iter().filter(|scenario| chosen(scenario)) {
         let operations = record(&lab, scenario);
         let judge = |root: &Path, over: bool, tally: &mut Tally| {
-            lab.is_whole(root, scenario)?;
+            if over || scenario.then != Then::Heals {
+                lab.is_whole(root, scenario)?;
+            }
             if over {
                 // What was reported as done is there, whatever was left unsynced.
                 let repository = lab.open(root)?;
                 (scenario.done)(&repository, &new_index(&repository))?;
             }
-            if over || dice(seed ^ tally.states, GOES_ON) == 0 {
-                tally.backups += 1;
-                lab.goes_on(root)?;
+            if over || scenario.then == Then::Heals || dice(seed ^ tally.states, GOES_ON) == 0 {
+                tally.continued += 1;
+                go_on(&lab, root, scenario)?;
                 lab.is_whole(root, scenario)?;
             }
             Ok(())
@@ -152,8 +165,56 @@ fn a_crash_at_any_point_of_a_prune() {
 }
 
 #[test]
+fn a_crash_at_any_point_of_a_repair() {
+    crash_everywhere(|scenario| scenario.then == Then::Heals);
+}
+
+#[test]
+fn a_crash_at_any_point_of_a_mirror() {
+    crash_everywhere(|scenario| scenario.name == "mirror");
+}
+
+#[test]
+fn a_crash_at_any_point_of_a_first_mirror() {
+    let seed = seed();
+    let lab = Arc::new(Lab::new());
+    let (root, from, scratch) = (lab.env.path("made"), lab.env.path("source"), lab.env.folder("scratch"));
+    let rows = scenarios(&lab);
+    // With every kind of object that there is.
+    copy_folder(&rows.iter().find(|row| row.name.contains("parity")).unwrap().template, &from);
+    lab.goes_on(&from).unwrap();
+    let mut row = rows.into_iter().find(|row| row.name == "mirror").unwrap();
+    // None of its snapshots has to be there before the end.
+    row.drops = lab.older.keys().copied().collect();
+    let make = |store: LocalStore| {
+        store.make_folders().map_err(text)?;
+        upkeep::mirror(&lab, &from, &(Arc::new(store) as _))
+    };
+    let disk = Arc::new(RecordingDisk::default());
+    make(LocalStore::with_disk(&root, Arc::clone(&disk) as _)).unwrap();
+    let operations: Vec<Operation> =
+        disk.take().into_iter().map(|operation| relative(operation, &root)).collect();
+    let judge = |root: &Path, over: bool, tally: &mut Tally| {
+        if root.join("config").exists() {
+            lab.is_whole(root, &row)?;
+        }
+        if over {
+            upkeep::is_mirrored(&from, &LocalStore::new(root))?;
+        }
+        if over || dice(seed ^ tally.states, GOES_ON) == 0 {
+            tally.continued += 1;
+            make(LocalStore::new(root))?;
+            upkeep::is_mirrored(&from, &LocalStore::new(root))?;
+            lab.is_whole(root, &row)?;
+        }
+        Ok(())
+    };
+    sweep(None, &operations, (seed, &scratch), judge).tell("first mirror");
+}
+
+#[test]
 fn a_crash_at_any_point_of_another_verb() {
-    let told = ["backup", "key", "prune"];
+    let told = ["backup", "key", "prune", "repair", "mirror"];
     crash_everywhere(|scenario| !told.iter().any(|name| scenario.name.contains(name)));
 }
 
@@ -179,7 +240,7 @@ fn a_crash_at_any_point_of_init() {
                 if !found.is_empty() {
                     return Err(format!("check finds {found:?}"));
                 }
-                tally.backups += 1;
+                tally.continued += 1;
                 lab.goes_on(root)
             }
             Err(error) if made => Err(text(error)),

@@ -1,13 +1,9 @@
 //! Killed at any moment: nothing that was there suffers, and the next run goes on.
 
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
-
-use crate::support::{TestEnv, dice, finished, is_root, noise, signal};
+use crate::support::{Progress, TestEnv, dice, is_root, killed_after, noise};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
-const ROUNDS: u64 = 12;
+const KILLS: u64 = 8;
 
 /// `MAILARK_TEST_SEED`, or another one each time.
 fn seed() -> u64 {
@@ -40,16 +36,16 @@ fn killed_backups_harm_nothing() {
     let ignore = Ignore { owners: !is_root(), ..Ignore::default() };
     let args = ["backup", "--job", "data", "--as", "/data", "vmail"];
     grow(&tree, seed, 0);
-    let begun = Instant::now();
+    let progress = Progress::of(&env.repository);
     env.mailark(args).expect(0);
-    let whole = begun.elapsed();
-    let mut killed = 0;
-    for round in 1..=ROUNDS {
+    let all = progress.steps();
+    let (mut killed, mut round) = (0, 0);
+    while killed < KILLS {
+        round += 1;
+        assert!(round < 10 * KILLS, "only {killed} of {round} were killed before they had ended");
         grow(&tree, seed, round);
-        let child = env.start(args);
-        std::thread::sleep(Duration::from_micros(dice(seed + round, whole.as_micros() as u64 * 3 / 5)));
-        signal(&child, Signal::KILL);
-        killed += u64::from(finished(child).code == 137);
+        let progress = Progress::of(&env.repository);
+        killed += u64::from(killed_after(dice(seed + round, all), &progress, env.start(args)));
         env.check();
         env.mailark(["restore", "latest", "--job", "first", "--to", &format!("first-{round}")]).expect(0);
         assert_same(&first.root, &env.path(&format!("first-{round}/data")), ignore);
@@ -61,7 +57,6 @@ fn killed_backups_harm_nothing() {
             assert_same(&tree.root, &env.path(&to).join("data"), ignore);
         }
     }
-    assert!(killed > ROUNDS / 3, "only {killed} runs were killed in time");
     env.mailark(args).expect(0);
     env.mailark(["restore", "latest", "--job", "data", "--to", "last"]).expect(0);
     assert_same(&tree.root, &env.path("last/data"), ignore);
@@ -71,15 +66,16 @@ fn killed_backups_harm_nothing() {
 #[test]
 fn a_killed_first_run_and_a_killed_init() {
     let seed = seed();
-    for round in 0..6 {
+    // The first one shows how far a whole run goes.
+    let mut all = u64::MAX;
+    for round in 0..7 {
         let env = TestEnv::new();
         let tree = TreeFixture::new(env.path("vmail"));
         grow(&tree, seed, round);
         let args = ["backup", "--init", "--job", "data", "--as", "/data", "vmail"];
-        let child = env.start(args);
-        std::thread::sleep(Duration::from_micros(dice(seed + round, 60_000)));
-        signal(&child, Signal::KILL);
-        finished(child);
+        let progress = Progress::of(&env.repository);
+        killed_after(dice(seed + round, all).max(round / 6 * all), &progress, env.start(args));
+        all = all.min(progress.steps());
         let again = env.mailark(args);
         if again.code != 0 {
             // Killed inside `init`: there is no repository yet, and what is there is named.

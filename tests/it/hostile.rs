@@ -157,6 +157,48 @@ fn pages_that_repeat_without_end() {
 }
 
 #[test]
+fn contents_that_repeat_without_end() {
+    let one = || section(vec![Piece::Zeros(1)], vec![Run { piece: 0, length: 1 }]);
+    for (leaf_sections, promise) in [(Vec::new(), 0), (Vec::new(), 1), (vec![one()], 0), (vec![one()], 1)] {
+        let (env, forger) = forger();
+        let mut page = forger.blob(BlobKind::Tree, &ContentPage::Leaf(leaf_sections).encode());
+        for _ in 0..12 {
+            page = forger.blob(BlobKind::Tree, &ContentPage::Fence(vec![(page, promise); 4_000]).encode());
+        }
+        let content = Content::Paged { root: page, levels: 12, messages: 1 };
+        let node = Node::File(File { size: 5, content, sparse: false, link_group: None });
+        let root = leaf(&forger, node);
+        forger.commit("repeat", tree(root, 0));
+        assert_refused(&env);
+        confined(&env, &["dump", "latest", "/entry"]);
+        confined(&env, &["purge", "--message-id", "<x@y>", "--dry-run"]);
+        confined(&env, &["repair", "snapshots", "--dry-run"]);
+    }
+}
+
+#[test]
+fn fences_over_other_bytes_or_names_than_they_say() {
+    let one = || section(vec![Piece::Zeros(1)], vec![Run { piece: 0, length: 1 }]);
+    // As many bytes as the file has, in another order than promised.
+    let (env, forger) = forger();
+    let [short, long] = [vec![one()], vec![one(), one()]]
+        .map(|sections| forger.blob(BlobKind::Tree, &ContentPage::Leaf(sections).encode()));
+    let root = forger.blob(BlobKind::Tree, &ContentPage::Fence(vec![(long, 1), (short, 2)]).encode());
+    let content = Content::Paged { root, levels: 1, messages: 0 };
+    let node = Node::File(File { size: 3, content, sparse: false, link_group: None });
+    let root = leaf(&forger, node);
+    forger.commit("bytes", tree(root, 0));
+    assert_refused(&env);
+    // A page that begins before its fence says.
+    let (env, forger) = self::forger();
+    let first = leaf(&forger, Node::Fifo);
+    let fence = Fence { first: b"f".to_vec(), page: first, totals: Totals::default() };
+    let root = forger.blob(BlobKind::Tree, &Page::Fence(vec![fence]).encode());
+    forger.commit("names", tree(root, 1));
+    assert_refused(&env);
+}
+
+#[test]
 fn pages_of_the_wrong_level_kind_or_none_at_all() {
     let page = |forger: &Forger| leaf(forger, Node::Fifo);
     let fence = |forger: &Forger| {

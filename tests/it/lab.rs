@@ -1,5 +1,8 @@
 //! A small repository with some history, the verbs that change one, and what must hold whatever befell them.
 
+mod keys;
+pub mod upkeep;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +28,7 @@ use mailark::repo::view::{Step, View};
 use mailark::repo::{RepoError, Repository, deltas, records};
 use mailark::source::exclude::Excludes;
 use mailark::source::start::Start;
-use mailark::store::{Folder, LocalStore, Place, Storage, StoreErrorKind};
+use mailark::store::{Folder, LocalStore, Storage};
 
 use crate::support::{TestEnv, copy_folder, files_below, noise, settle};
 use crate::tree::{TreeFixture, mail, mail_with_attachment, message_name};
@@ -50,6 +53,18 @@ pub struct Scenario {
     pub replaces: bool,
     /// A listing that lags behind is within what the verb promises to bear.
     pub bears_stale_lists: bool,
+    pub then: Then,
+}
+
+/// What must work after a crash or a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// All is whole, and another backup works.
+    Backup,
+    /// All is whole, and the verb works again.
+    Again,
+    /// The template is damaged: the verb works again, and then all is whole.
+    Heals,
 }
 
 /// Where it all lies.
@@ -401,10 +416,11 @@ pub fn scenarios(lab: &Arc<Lab>) -> Vec<Scenario> {
         backup_row(lab, "second backup of a job", "grown", "mx1"),
         backup_row(lab, "first backup of a host", "grown", "mx2"),
     ];
-    all.extend(key_rows(lab));
+    all.extend(keys::rows(lab));
     all.extend(prune_rows(lab));
     all.push(forget_row(lab));
     all.push(purge_row(lab));
+    all.extend(upkeep::rows(lab));
     all
 }
 
@@ -427,6 +443,7 @@ fn forget_row(lab: &Arc<Lab>) -> Scenario {
         drops: vec![oldest.hash],
         replaces: false,
         bears_stale_lists: true,
+        then: Then::Backup,
     }
 }
 
@@ -451,7 +468,16 @@ fn purge_row(lab: &Arc<Lab>) -> Scenario {
         let ledger = Ledger::read(repository).map_err(text)?;
         claim(!ledger.tombstones.is_empty(), "nothing keeps it from coming back")
     });
-    Scenario { name: "purge", template, verb, done, drops, replaces: true, bears_stale_lists: false }
+    Scenario {
+        name: "purge",
+        template,
+        verb,
+        done,
+        drops,
+        replaces: true,
+        bears_stale_lists: false,
+        then: Then::Backup,
+    }
 }
 
 /// Writes the record that drops the oldest snapshot of the job `old`; gives its hash.
@@ -496,6 +522,7 @@ fn prune_rows(lab: &Arc<Lab>) -> [Scenario; 2] {
         replaces: false,
         // A store without staleness shows at once what was created; prune rests on that.
         bears_stale_lists: false,
+        then: Then::Backup,
     };
     let now: Verb = Box::new(|repository, index| prune(repository, index, Duration::ZERO));
     // The first condemns, the second deletes and finds nothing more to condemn.
@@ -518,61 +545,10 @@ fn backup_row(lab: &Arc<Lab>, name: &'static str, template: &str, host: &'static
         drops: Vec::new(),
         replaces: false,
         bears_stale_lists: true,
+        then: Then::Backup,
     }
-}
-
-fn opens(repository: &Repository, key: &[u8]) -> bool {
-    Repository::open(Arc::clone(&repository.store), &secret(key)).is_ok()
 }
 
 pub fn claim(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
-}
-
-/// Removes a slot as the program does: one that is gone already is removed.
-fn remove_slot(repository: &Repository, id: mailark::base::id::SlotId) -> Result<(), String> {
-    match repository.remove_slot(id) {
-        Err(RepoError::Store(error)) if error.kind == StoreErrorKind::Missing => Ok(()),
-        removed => removed.map_err(text),
-    }
-}
-
-fn key_rows(lab: &Arc<Lab>) -> [Scenario; 3] {
-    let two = lab.env.path("two-keys");
-    copy_folder(&lab.env.path("grown"), &two);
-    let repository = lab.open(&two).unwrap();
-    let third = noise(13, 32);
-    let added = repository.add_slot(&repository.keys, &secret(&third), "third", "").unwrap();
-    let (old, second) = (repository.opened.unwrap(), lab.keys[1].clone());
-    let row = |name, template, verb, done| {
-        let template = lab.env.path(template);
-        Scenario { name, template, verb, done, drops: Vec::new(), replaces: false, bears_stale_lists: true }
-    };
-    let key = second.clone();
-    let add: Verb = Box::new(move |repository, _| {
-        repository.add_slot(&repository.keys, &secret(&key), "second", "").map(drop).map_err(text)
-    });
-    let key = second.clone();
-    let is_added: Verb =
-        Box::new(move |repository, _| claim(opens(repository, &key), "the new key does not open"));
-    let remove: Verb = Box::new(move |repository, _| remove_slot(repository, added));
-    let is_removed: Verb =
-        Box::new(move |repository, _| claim(!opens(repository, &third), "the removed key still opens"));
-    let key = second.clone();
-    let change: Verb = Box::new(move |repository, _| {
-        if repository.opened == Some(old) {
-            repository.add_slot(&repository.keys, &secret(&key), "second", "").map_err(text)?;
-        }
-        remove_slot(repository, old)
-    });
-    let is_changed: Verb = Box::new(move |repository, _| {
-        let gone =
-            repository.store.read(&Place::KeySlot(old), 1 << 16).is_err_and(|error| error.is_missing());
-        claim(opens(repository, &second) && gone, "the key was not changed")
-    });
-    [
-        row("key add", "grown", add, is_added),
-        row("key remove", "two-keys", remove, is_removed),
-        row("key change", "grown", change, is_changed),
-    ]
 }

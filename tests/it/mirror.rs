@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Output, SmallDisk, TestEnv, dice, files_below, finished, is_root, noise, run, skipped};
+use crate::support::{
+    Output, Progress, SmallDisk, TestEnv, dice, files_below, is_root, killed_after, noise, run, skipped,
+};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
 /// A repository with two jobs whose objects stand apart, and a place for a mirror.
@@ -176,6 +177,9 @@ fn only_an_empty_folder_or_a_mirror_of_this_repository_will_do() {
         assert_eq!(files_below(&full).len(), 1);
         let other = TestEnv::with_repository();
         at(&other.repository, more).expect(1).naming("another repository");
+        for inside in ["mirror", "packs/mirror", "packs"] {
+            at(&other.repository.join(inside), more).expect(1).naming("inside the repository");
+        }
         fs::remove_file(other.repository.join("config")).unwrap();
         at(&other.repository, more).expect(1).naming("keys/");
         at(&env.repository, more).expect(1).naming("within each other");
@@ -310,35 +314,29 @@ fn killed_mirrors_are_gone_on_with() {
         two.one.file(format!("files/more-{number}"), noise(number, 500_000));
         two.backup("one");
     }
-    let (mut killed, mut checked) = (0, 0);
-    for round in 0..60 {
+    let (mut killed, mut checked, mut round) = (0, 0, 0);
+    while killed < 8 || checked < 2 {
+        round += 1;
+        assert!(
+            round < 200,
+            "only {killed} of {round} were killed before they had ended, {checked} looked at"
+        );
         // Killed as soon as there is a little more than the last one left, be it half an object.
-        let enough = files_below(&two.dir).len() + 1 + dice(round, 4) as usize;
-        let mut child = two.env.start(["mirror", two.dir.to_str().unwrap(), "--init"]);
-        while child.try_wait().unwrap().is_none() && files_below(&two.dir).len() < enough {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        child.kill().unwrap();
-        let ended = finished(child);
-        if ended.code != 137 {
-            ended.expect(0);
-            break;
-        }
-        killed += 1;
-        if !files_below(&two.dir.join("inventory")).is_empty() {
-            break;
-        }
-        if two.dir.join("config").exists() {
+        let progress = Progress::of(&two.dir);
+        let child = two.env.start(["mirror", two.dir.to_str().unwrap(), "--init"]);
+        let ended = !killed_after(1 + dice(round, 6), &progress, child);
+        killed += u64::from(!ended);
+        if ended || !files_below(&two.dir.join("inventory")).is_empty() {
+            // It is complete: once more from the beginning.
+            fs::remove_dir_all(&two.dir).unwrap();
+        } else if two.dir.join("config").exists() {
             // Whatever snapshots there are, they are whole.
             let report = two.at_mirror(&["check", "--read-data", "--json"]).expect(0).json();
             assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
             checked += 1;
         }
     }
-    println!("killed {killed}, checked {checked}");
-    assert!(killed >= 5, "only {killed} were killed in time");
-    two.mirror(if two.dir.join("inventory").read_dir().unwrap().count() == 0 { &["--init"] } else { &[] })
-        .expect(0);
+    two.mirror(&["--init"]).expect(0);
     two.mirror(&[]).expect(0);
     two.assert_same_objects();
     two.check();

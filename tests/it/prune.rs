@@ -267,3 +267,22 @@ fn rubbish_in_the_store_stops_no_prune() {
     assert!(report["deleted"]["packs"].as_u64() > Some(0), "{report}");
     same_as(&env, &ids[2], &env.path("vmail2"), "two");
 }
+
+#[test]
+fn a_pack_that_was_cut_off_and_stored_again_goes() {
+    let env = TestEnv::with_repository();
+    let tree = TreeFixture::new(env.path("vmail"));
+    fill(&tree, 0);
+    env.backup(&tree.root);
+    for (path, bytes) in env.objects("packs") {
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let cut: Vec<_> = env.objects("packs").into_iter().map(|(path, _)| path).collect();
+    // What the source still has is stored again.
+    env.backup_with(&tree.root, &[]);
+    let report = env.mailark(["prune", "--now", "--json"]).expect(0).json();
+    assert_eq!(report["deleted"]["packs"], cut.len() as u64, "{report}");
+    assert!(cut.iter().all(|path| !path.exists()));
+    env.check();
+    same_as(&env, "latest", &tree.root, "healed");
+}

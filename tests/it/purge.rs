@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use mailark::format::record::{Record, SnapshotName};
 use mailark::repo::{records, snapshots};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::library::{lone_host, open};
-use crate::support::{Output, TestEnv, copy_folder, dice, finished, is_root, signal};
+use crate::support::{Output, Progress, TestEnv, copy_folder, dice, is_root, killed_after};
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
 fn ignore() -> Ignore {
@@ -360,19 +358,21 @@ fn killed_purges_leave_each_snapshot_old_or_new() {
     let whole = grown.env.path("whole");
     copy_folder(&grown.env.repository, &whole);
     let args = ["purge", "--user", "alice@example.org", "--yes"];
-    let begun = std::time::Instant::now();
+    let progress = Progress::of(&grown.env.repository);
     grown.env.mailark(args).expect(0);
-    let length = begun.elapsed();
-    let mut killed = 0;
-    for round in 0..10 {
+    let all = progress.steps();
+    let (mut killed, mut round) = (0, 0);
+    while killed < 6 {
+        round += 1;
+        assert!(round < 100, "only {killed} of {round} were killed before they had ended");
         fs::remove_dir_all(&grown.env.repository).unwrap();
         copy_folder(&whole, &grown.env.repository);
-        let state = grown.env.path("home/state");
-        drop(fs::remove_dir_all(&state));
-        let child = grown.env.start(args);
-        std::thread::sleep(Duration::from_micros(dice(seed + round, length.as_micros() as u64)));
-        signal(&child, Signal::KILL);
-        killed += u64::from(finished(child).code == 137);
+        drop(fs::remove_dir_all(grown.env.path("home/state")));
+        let progress = Progress::of(&grown.env.repository);
+        if !killed_after(1 + dice(seed + round, all), &progress, grown.env.start(args)) {
+            continue;
+        }
+        killed += 1;
         let after = ids(&grown.env);
         assert_eq!(after.len(), 3, "{after:?}");
         for number in 1..=3 {
@@ -388,5 +388,4 @@ fn killed_purges_leave_each_snapshot_old_or_new() {
         }
         check_content(&grown.env);
     }
-    assert!(killed > 2, "only {killed} were killed in time");
 }

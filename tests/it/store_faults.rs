@@ -13,7 +13,7 @@ use mailark::store::fault::{Fault, FaultSwitch, FaultyDisk, FaultyStore, Method,
 use mailark::store::{LocalStore, Storage};
 
 use crate::crash_model::{Aftermath, CrashModel};
-use crate::lab::{Lab, Scenario, is_long, local, new_index, open_with, scenarios, seed};
+use crate::lab::{Lab, Scenario, Then, is_long, local, new_index, open_with, scenarios, seed};
 use crate::support::dice;
 
 /// Where the fault sits.
@@ -81,7 +81,9 @@ fn strike(
         return result.map(|()| outcome);
     }
     drop(repository);
-    lab.is_whole(root, scenario)?;
+    if scenario.then != Then::Heals {
+        lab.is_whole(root, scenario)?;
+    }
     let done = |index: &RwLock<Index>| lab.open(root).and_then(|now| (scenario.done)(&now, index));
     if outcome.ok {
         done(&new_index(&lab.open(root)?)).map_err(|text| format!("it said Ok, but {text}"))?;

@@ -1,5 +1,6 @@
 //! A hermetic place to run the program in.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -282,6 +283,60 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 pub fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// How far a folder is from what it was: names that came or went, and blocks by which files grew or shrank.
+pub struct Progress {
+    folder: PathBuf,
+    before: BTreeMap<PathBuf, u64>,
+}
+
+impl Progress {
+    const BLOCK: u64 = 16 << 10;
+
+    /// Counts from here.
+    pub fn of(folder: &Path) -> Progress {
+        Progress { folder: folder.to_owned(), before: sizes_below(folder) }
+    }
+
+    pub fn steps(&self) -> u64 {
+        let now = sizes_below(&self.folder);
+        let gone = self.before.keys().filter(|path| !now.contains_key(*path)).count() as u64;
+        let moved = |(path, size): (&PathBuf, &u64)| match self.before.get(path) {
+            Some(before) => size.abs_diff(*before).div_ceil(Progress::BLOCK),
+            None => 1 + size / Progress::BLOCK,
+        };
+        gone + now.iter().map(moved).sum::<u64>()
+    }
+}
+
+fn sizes_below(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let (mut sizes, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        // Whatever is looked at may be gone at the same moment.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => drop(sizes.insert(entry.path(), metadata.len())),
+                Err(_) => {}
+            }
+        }
+    }
+    sizes
+}
+
+/// Lets a program go on until it has done so many steps in the folder, and kills it; false when it ended before.
+///
+/// No time is counted on: however slow the machine is, the kill falls where the folder shows it.
+#[track_caller]
+pub fn killed_after(steps: u64, progress: &Progress, mut child: Child) -> bool {
+    while child.try_wait().unwrap().is_none() && progress.steps() < steps {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    child.kill().unwrap();
+    let output = finished(child);
+    assert!(output.code == 137 || output.code == 0, "{}", output.both());
+    output.code == 137
 }
 
 /// Bytes that look random, the same for the same seed.

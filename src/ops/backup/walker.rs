@@ -436,7 +436,11 @@ impl<'a, 'p> Walker<'a, 'p> {
     /// May something in what the parent knows have been purged since?
     fn concerns(&self, content: &Content, scope: Option<&Scope>) -> Result<bool, RepoError> {
         let Some((scope, parent)) = scope.zip(self.parent) else { return Ok(false) };
-        match scope.concerns(content, |id: &BlobId| parent.reader.page(id)) {
+        let concerned = scope.concerns(content, |id: &BlobId| {
+            self.shared.interrupt.check()?;
+            parent.reader.page(id)
+        });
+        match concerned {
             Err(error) if error.ends_the_run() => Err(error),
             // What cannot be read of the parent costs time, no mail.
             Err(_) => Ok(true),

@@ -19,8 +19,7 @@ use crate::repo::ledger::Ledger;
 use crate::repo::packs::PackMap;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
-use crate::repo::tree::read_page;
-use crate::repo::view;
+use crate::repo::{content, tree, view};
 use crate::store::Folder;
 
 /// Plaintext of pages that is kept in memory.
@@ -28,8 +27,23 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Blobs known to be in the index; beyond this they are looked up again.
 const KNOWN_BLOBS_MAX: usize = 1 << 20;
 
-/// A page to be read: its id, level, path of the folder, and whether it belongs to a content.
-type Pending = (BlobId, u8, Arc<[u8]>, bool);
+/// A page to be read.
+enum Pending {
+    /// Of a folder.
+    Folder(tree::Awaited),
+    /// Of a content.
+    Content(content::Awaited),
+}
+
+impl Pending {
+    /// The page and all that its place demands of it.
+    fn mark(&self) -> [u8; 16] {
+        match self {
+            Pending::Folder(page) => page.mark(),
+            Pending::Content(page) => page.mark(),
+        }
+    }
+}
 
 /// What is wrong below one snapshot.
 #[derive(Default)]
@@ -43,8 +57,8 @@ struct Shared<'a> {
     reader: BlobReader<'a>,
     index: &'a RwLock<Index>,
     domain: DomainId,
-    /// Pages seen whole; what many snapshots share is read once.
-    seen: HashSet<BlobId>,
+    /// Pages seen whole in their place; what many snapshots share is read once.
+    seen: HashSet<[u8; 16]>,
     known: HashSet<BlobId>,
     pages: u64,
     blobs: u64,
@@ -56,7 +70,8 @@ struct Walk<'s, 'a> {
     absent: &'s HashSet<PackNumber>,
     /// The snapshot, for messages.
     name: &'s str,
-    pending: Vec<Pending>,
+    /// Pages with the path of their folder or file, the next one last.
+    pending: Vec<(Pending, Arc<[u8]>)>,
     troubles: Troubles,
 }
 
@@ -176,9 +191,9 @@ impl<'s, 'a> Walk<'s, 'a> {
         let mut walk = Walk { shared, absent, name: &name, pending, troubles };
         for part in &info.snapshot.parts {
             walk.folder(&part.tree, view::part_folder(&part.path).into());
-            while let Some(page) = walk.pending.pop() {
+            while let Some((page, path)) = walk.pending.pop() {
                 interrupt.check()?;
-                walk.page(page)?;
+                walk.page(page, path)?;
             }
         }
         Ok(walk.troubles)
@@ -193,21 +208,22 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     fn folder(&mut self, tree: &Tree, path: Arc<[u8]>) {
-        self.pending.extend(tree.root.map(|root| (root, tree.levels, path, false)));
+        self.pending.extend(tree::Awaited::top(tree).map(|page| (Pending::Folder(page), path)));
     }
 
-    fn page(&mut self, (id, level, path, is_content): Pending) -> Result<(), RepoError> {
-        if self.shared.seen.contains(&id) {
+    fn page(&mut self, page: Pending, path: Arc<[u8]>) -> Result<(), RepoError> {
+        let mark = page.mark();
+        if self.shared.seen.contains(&mark) {
             return Ok(());
         }
         self.shared.pages += 1;
         let before = self.troubles.count;
-        let read = match is_content {
-            true => self.content_page(&id, level, &path),
-            false => self.tree_page(&id, level, &path),
+        let read = match page {
+            Pending::Folder(page) => self.tree_page(page, &path),
+            Pending::Content(page) => self.content_page(page, &path),
         };
         match read {
-            Ok(()) if self.troubles.count == before => drop(self.shared.seen.insert(id)),
+            Ok(()) if self.troubles.count == before => drop(self.shared.seen.insert(mark)),
             Ok(()) => {}
             Err(error) if error.ends_the_run() => return Err(error),
             Err(error) => self.trouble(Kind::of(&error), &path, error.to_string()),
@@ -215,11 +231,11 @@ impl<'s, 'a> Walk<'s, 'a> {
         Ok(())
     }
 
-    fn tree_page(&mut self, id: &BlobId, level: u8, path: &Arc<[u8]>) -> Result<(), RepoError> {
-        match read_page(id, level, &mut |id: &BlobId| self.shared.reader.page(id))? {
+    fn tree_page(&mut self, page: tree::Awaited, path: &Arc<[u8]>) -> Result<(), RepoError> {
+        match page.read(&mut |id: &BlobId| self.shared.reader.page(id))? {
             Page::Fence(fences) => {
-                let below = fences.iter().rev().map(|fence| (fence.page, level - 1, Arc::clone(path), false));
-                self.pending.extend(below);
+                let below = page.below(fences).into_iter().rev();
+                self.pending.extend(below.map(|page| (Pending::Folder(page), Arc::clone(path))));
                 Ok(())
             }
             Page::Leaf(entries) => entries.iter().try_for_each(|entry| self.entry(entry, path)),
@@ -239,24 +255,24 @@ impl<'s, 'a> Walk<'s, 'a> {
                     }
                     self.sections(sections, &path)?;
                 }
-                Content::Paged { root, levels, .. } => self.pending.push((*root, *levels, path(), true)),
+                Content::Paged { root, levels, .. } => {
+                    let top = content::Awaited::top(*root, *levels, Some(file.size));
+                    self.pending.push((Pending::Content(top), path()));
+                }
             },
             _ => {}
         }
         Ok(())
     }
 
-    fn content_page(&mut self, id: &BlobId, level: u8, path: &Arc<[u8]>) -> Result<(), RepoError> {
-        let page = self.shared.reader.page(id)?;
-        let wrong = |detail: String| RepoError::Page { page: *id, detail };
-        match ContentPage::decode(page.as_ref()).map_err(|error| wrong(error.to_string()))? {
-            ContentPage::Leaf(sections) if level == 0 => self.sections(&sections, &|| Arc::clone(path)),
-            ContentPage::Fence(pages) if level > 0 => {
-                let below = pages.iter().rev().map(|(page, _)| (*page, level - 1, Arc::clone(path), true));
-                self.pending.extend(below);
+    fn content_page(&mut self, page: content::Awaited, path: &Arc<[u8]>) -> Result<(), RepoError> {
+        match page.read(&mut |id: &BlobId| self.shared.reader.page(id))? {
+            ContentPage::Leaf(sections) => self.sections(&sections, &|| Arc::clone(path)),
+            ContentPage::Fence(pages) => {
+                let below = page.below(pages).rev();
+                self.pending.extend(below.map(|page| (Pending::Content(page), Arc::clone(path))));
                 Ok(())
             }
-            _ => Err(wrong(format!("not a content page of level {level}"))),
         }
     }
 

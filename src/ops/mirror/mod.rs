@@ -159,6 +159,14 @@ pub enum MirrorError {
         /// The first thing that was found there.
         what: String,
     },
+    /// It lies inside a repository, or a mirror of one.
+    #[error("{location} lies inside the repository at {around}")]
+    Inside {
+        /// The place.
+        location: String,
+        /// The repository around it.
+        around: String,
+    },
     /// One of the two lies inside the other.
     #[error("{location} and the repository lie within each other")]
     Nested {

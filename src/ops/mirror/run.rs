@@ -20,6 +20,9 @@ use crate::store::{Folder, Place, Storage, StoreError};
 /// How often the repository is listed again while prunes and backups work on it.
 const ROUNDS_MAX: u64 = 10;
 
+/// How often an object is read again until two reads agree.
+const READS_MAX: u32 = 3;
+
 /// The order in which objects are removed: what refers before what is referred to.
 const REMOVAL: [Folder; 6] =
     [Folder::Snapshots, Folder::Deltas, Folder::Packs, Folder::Parity, Folder::Records, Folder::Keys];
@@ -315,13 +318,12 @@ impl Run<'_> {
     }
 
     fn write_inventory(&self, states: &HashMap<Place, State>, at: i64) -> Result<(), MirrorError> {
-        let item = |(place, bytes): (&Place, &u64)| {
-            let read = || self.target.read(place, SMALL_OBJECT_BYTES_MAX).ok();
-            let hash = || Some(ObjectHash(*blake3::hash(&read()?).as_bytes()));
+        let item = |(place, size): (&Place, &u64)| {
+            let small = if place.hash().is_none() { self.read_surely(place) } else { None };
             Item {
                 name: place.to_string(),
-                bytes: *bytes,
-                hash: if place.hash().is_none() { hash() } else { None },
+                bytes: small.as_ref().map_or(*size, |bytes| bytes.len() as u64),
+                hash: small.map(|bytes| ObjectHash(*blake3::hash(&bytes).as_bytes())),
                 state: states.get(place).copied().unwrap_or(State::There),
             }
         };
@@ -329,6 +331,20 @@ impl Run<'_> {
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let inventory = Inventory { repository: self.source.id, at, objects };
         Ok(inventory::write(self.target.as_ref(), &inventory)?)
+    }
+
+    /// Reads an object whose name does not prove its bytes, until two reads agree: half a read would be listed for good.
+    fn read_surely(&self, place: &Place) -> Option<Vec<u8>> {
+        let read = || self.target.read(place, SMALL_OBJECT_BYTES_MAX).ok();
+        let mut last = read()?;
+        for _ in 0..READS_MAX {
+            let next = read()?;
+            if next == last {
+                return Some(last);
+            }
+            last = next;
+        }
+        None
     }
 
     fn remove(&self, leaving: &HashSet<Place>) -> Result<(), MirrorError> {

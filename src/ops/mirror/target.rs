@@ -2,7 +2,7 @@
 //!
 //! A share that is not mounted looks like an empty folder, and must never be filled in silence.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{MirrorError, Source};
 use crate::base::id::RepositoryId;
@@ -59,6 +59,9 @@ pub fn open(source: &Source<'_>, own: &Path, path: &Path, new: bool) -> Result<L
     if nested(own, path) {
         return Err(MirrorError::Nested { location });
     }
+    if let Some(around) = around(path) {
+        return Err(MirrorError::Inside { location, around: around.display().to_string() });
+    }
     match (stand(source, &store)?, new) {
         (Standing::Blank, false) => Err(MirrorError::NoMirror { location }),
         (Standing::Mirror, true) => Err(MirrorError::Already { location }),
@@ -93,6 +96,18 @@ fn nested(own: &Path, path: &Path) -> bool {
         }
         _ => false,
     }
+}
+
+/// The repository or mirror in one of whose folders a place lies: it is lost with that one, and what looks after that
+/// one does not know its objects.
+fn around(path: &Path) -> Option<PathBuf> {
+    let place = std::path::absolute(path).ok()?;
+    let there = place.ancestors().find_map(|path| path.canonicalize().ok())?;
+    let is_repository =
+        |folder: &&Path| matches!(identity(&LocalStore::new(folder)), Ok(Identity::Repository(_)));
+    // The place itself may be a mirror.
+    let own = usize::from(place.exists());
+    there.ancestors().skip(own).find(is_repository).map(Path::to_owned)
 }
 
 fn stand(source: &Source<'_>, store: &LocalStore) -> Result<Standing, MirrorError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::judge::Needs;
-use super::survey::{PackUse, Survey};
+use super::survey::PackUse;
 use super::{Amount, MaxUnused, Packs, Report};
 use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::base::limits;
@@ -48,14 +48,14 @@ pub struct Terms<'a> {
 }
 
 impl Plan {
-    /// Decides, and notes the figures in the report.
-    pub fn make(survey: &Survey, terms: &Terms<'_>, report: &mut Report) -> Plan {
+    /// Decides what becomes of the packs that deltas name, and of others; notes the figures in the report.
+    pub fn make(packs: &[PackUse], terms: &Terms<'_>, report: &mut Report) -> Plan {
         let mut plan = Plan::default();
         for size in terms.needs.stored.values() {
             report.stored.add(*size);
         }
         let (mut candidates, mut kept_bytes) = (Vec::new(), 0);
-        for pack in &survey.packs {
+        for pack in packs {
             if terms.needs.packs.contains(&pack.hash) {
                 continue;
             }
@@ -75,7 +75,7 @@ impl Plan {
             plan.unneeded.push(*orphan);
         }
         // A delta names them, and they are not as long as it says: nothing in them can be counted on.
-        let used: HashSet<ObjectHash> = survey.packs.iter().map(|pack| pack.hash).collect();
+        let used: HashSet<ObjectHash> = packs.iter().map(|pack| pack.hash).collect();
         for hash in terms.cut.iter().filter(|hash| !used.contains(*hash)) {
             report.unneeded.add(terms.needs.stored.get(hash).copied().unwrap_or_default());
             plan.unneeded.push(*hash);
@@ -168,4 +168,195 @@ pub fn amount(packs: &[ObjectHash], stored: &HashMap<ObjectHash, u64>) -> Amount
     let mut amount = Amount::default();
     packs.iter().filter_map(|pack| stored.get(pack)).for_each(|size| amount.add(*size));
     amount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACK_BYTES: u64 = 1_000;
+
+    fn hash(number: u32) -> ObjectHash {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        ObjectHash(hash)
+    }
+
+    /// A pack of ten blobs of which so many stay.
+    fn pack(number: u32, size: u64, kept: u32) -> PackUse {
+        PackUse {
+            hash: hash(number),
+            size,
+            number,
+            host: HostId::default(),
+            domain: DomainId::default(),
+            views: 1,
+            blobs: 10,
+            kept,
+            kept_bytes: size * u64::from(kept) / 10,
+        }
+    }
+
+    /// What is decided about packs of which all are there, with what else is known.
+    struct Case {
+        packs: Vec<PackUse>,
+        needs: Needs,
+        doomed: HashSet<ObjectHash>,
+        orphans: Packs,
+        cut: Packs,
+        max_unused: MaxUnused,
+        room: Option<u64>,
+    }
+
+    impl Case {
+        fn new(packs: Vec<PackUse>, max_unused: MaxUnused) -> Case {
+            let stored = packs.iter().map(|pack| (pack.hash, pack.size)).collect();
+            let needs = Needs { ids: Vec::new(), packs: HashSet::new(), stored };
+            let (doomed, orphans, cut) = Default::default();
+            Case { packs, needs, doomed, orphans, cut, max_unused, room: None }
+        }
+
+        /// The numbers of the packs that go, of those that move, and the report.
+        fn decide(&self) -> (Vec<u32>, Vec<u32>, Report) {
+            let terms = Terms {
+                needs: &self.needs,
+                doomed: &self.doomed,
+                orphans: &self.orphans,
+                cut: &self.cut,
+                max_unused: self.max_unused,
+                pack_bytes: PACK_BYTES,
+                room: self.room,
+            };
+            let mut report = Report::default();
+            let plan = Plan::make(&self.packs, &terms, &mut report);
+            let number = |hash: &ObjectHash| u32::from_be_bytes(*hash.0.first_chunk().unwrap());
+            let mut moved: Vec<u32> = plan.moved.iter().copied().collect();
+            moved.sort_unstable();
+            let mut emptied: Vec<u32> = plan.emptied.iter().map(number).collect();
+            emptied.sort_unstable();
+            assert_eq!(moved, emptied);
+            (plan.unneeded.iter().map(number).collect(), moved, report)
+        }
+    }
+
+    #[test]
+    fn what_nothing_needs_goes_and_what_a_backup_counts_on_stays() {
+        let packs = vec![pack(1, 900, 0), pack(2, 900, 0), pack(3, 900, 10), pack(4, 900, 1)];
+        let mut case = Case::new(packs, MaxUnused::Percent(0.0));
+        // Checkpoints count on an empty one and on one that is nearly so.
+        case.needs.packs.extend([hash(2), hash(4)]);
+        case.needs.stored.extend([(hash(5), 50), (hash(6), 60)]);
+        case.orphans = vec![hash(5)];
+        // One that a cut file stands for, and one that is used all the same.
+        case.cut = vec![hash(6), hash(3)];
+        let (unneeded, moved, report) = case.decide();
+        assert_eq!((unneeded, moved), (vec![1, 5, 6], vec![]));
+        assert_eq!(
+            (report.unneeded, report.orphans),
+            (Amount { packs: 3, bytes: 1_010 }, Amount { packs: 1, bytes: 50 })
+        );
+        assert_eq!(report.stored, Amount { packs: 6, bytes: 3_710 });
+    }
+
+    #[test]
+    fn the_emptiest_move_until_the_rest_may_stay() {
+        let packs = || vec![pack(1, 900, 9), pack(2, 900, 2), pack(3, 900, 5), pack(4, 900, 10)];
+        for (max_unused, moved, unused) in [
+            (MaxUnused::Unlimited, vec![], 1_260),
+            (MaxUnused::Bytes(1_260), vec![], 1_260),
+            (MaxUnused::Bytes(1_259), vec![2], 540),
+            (MaxUnused::Bytes(100), vec![2, 3], 90),
+            (MaxUnused::Bytes(0), vec![1, 2, 3], 0),
+            // Of 2,340 bytes that stay.
+            (MaxUnused::Percent(54.0), vec![], 1_260),
+            (MaxUnused::Percent(23.5), vec![2], 540),
+            (MaxUnused::Percent(0.0), vec![1, 2, 3], 0),
+        ] {
+            let (unneeded, chosen, report) = Case::new(packs(), max_unused).decide();
+            assert_eq!((unneeded, &chosen, report.unused_bytes), (vec![], &moved, unused), "{max_unused:?}");
+            assert_eq!(
+                report.repacked,
+                Amount { packs: moved.len() as u64, bytes: 900 * moved.len() as u64 }
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_pack_never_moves_for_its_waste() {
+        // The one with waste does not fit, so that too much stays unused; the full one would fit.
+        let packs = vec![pack(1, 9_000, 5), pack(2, 900, 10)];
+        let case = Case { room: Some(ROOM_LEFT + 2_000), ..Case::new(packs, MaxUnused::Bytes(0)) };
+        let (_, moved, report) = case.decide();
+        assert_eq!((moved, report.no_room), (vec![], Amount { packs: 1, bytes: 9_000 }));
+        assert_eq!(report.unused_bytes, 4_500);
+    }
+
+    #[test]
+    fn only_what_fits_moves_and_room_is_used_up() {
+        // Each takes 450 bytes and an eighth.
+        let packs: Vec<PackUse> = (1..4).map(|number| pack(number, 900, 5)).collect();
+        for (room, fitting) in [(505, 0), (506, 1), (1_011, 1), (1_012, 2), (1_518, 3)] {
+            let packs = packs.clone();
+            let case = Case { room: Some(ROOM_LEFT + room), ..Case::new(packs, MaxUnused::Bytes(0)) };
+            let (_, moved, report) = case.decide();
+            assert_eq!((moved.len(), report.no_room.packs), (fitting, 3 - fitting as u64), "{room}");
+        }
+    }
+
+    #[test]
+    fn doomed_packs_move_however_full_and_ambiguous_ones_never() {
+        let mut packs = vec![pack(1, 900, 10), pack(2, 900, 1)];
+        packs[1].views = 2;
+        let mut case = Case::new(packs, MaxUnused::Bytes(0));
+        case.doomed.extend([hash(1), hash(2)]);
+        assert_eq!(case.decide().1, [1]);
+    }
+
+    #[test]
+    fn small_packs_of_one_host_are_joined_when_they_are_many() {
+        let small =
+            |count: u32| -> Vec<PackUse> { (1..=count).map(|number| pack(number, 249, 10)).collect() };
+        let moves = |packs: Vec<PackUse>| Case::new(packs, MaxUnused::Unlimited).decide().1.len();
+        assert_eq!((moves(small(7)), moves(small(8))), (0, 8));
+        let mut packs = small(8);
+        packs[0].size = 250;
+        assert_eq!(moves(packs), 0);
+        let mut packs = small(8);
+        packs[0].host = HostId([1; 16]);
+        assert_eq!(moves(packs), 0);
+        let mut packs = small(8);
+        packs[0].domain = DomainId([1; 16]);
+        assert_eq!(moves(packs), 0);
+    }
+
+    #[test]
+    fn one_prune_condemns_and_moves_only_so_much() {
+        let most = limits::CONDEMNED_PACKS_MAX as u32;
+        let empty = |count: u32| -> Vec<PackUse> { (0..count).map(|number| pack(number, 900, 0)).collect() };
+        for (count, more) in [(most - 1, false), (most, false), (most + 1, true)] {
+            let (unneeded, _, report) = Case::new(empty(count), MaxUnused::Bytes(0)).decide();
+            assert_eq!((unneeded.len() as u32, report.more), (count.min(most), more));
+        }
+        // One more that would move.
+        let mut packs = empty(most - 1);
+        packs.extend([pack(most, 900, 5), pack(most + 1, 900, 5)]);
+        let (_, moved, report) = Case::new(packs, MaxUnused::Bytes(0)).decide();
+        assert_eq!((moved.len(), report.more), (1, true));
+        // Blobs of which places are held in memory; a single pack may have more.
+        let full =
+            |number| PackUse { blobs: 3_000_000, kept: 1_200_000, kept_bytes: 450, ..pack(number, 900, 0) };
+        let (_, moved, report) = Case::new(vec![full(1), full(2)], MaxUnused::Bytes(0)).decide();
+        assert_eq!((moved.len(), report.more), (1, true));
+        let single = PackUse { kept: 2_500_000, ..full(1) };
+        assert_eq!(Case::new(vec![single], MaxUnused::Bytes(0)).decide().1, [1]);
+    }
+
+    #[test]
+    fn packs_are_condemned_once() {
+        let plan =
+            Plan { unneeded: vec![hash(2), hash(1)], emptied: vec![hash(2), hash(3)], ..Plan::default() };
+        assert_eq!(plan.condemned(), [hash(1), hash(2), hash(3)]);
+        let stored = HashMap::from([(hash(1), 5), (hash(2), 7)]);
+        assert_eq!(amount(&plan.condemned(), &stored), Amount { packs: 2, bytes: 12 });
+    }
 }

@@ -153,7 +153,7 @@ impl Prune<'_> {
             pack_bytes: repository.config.pack_bytes,
             room: repository.store.available_bytes(),
         };
-        let mut plan = Plan::make(&survey, &terms, &mut self.report);
+        let mut plan = Plan::make(&survey.packs, &terms, &mut self.report);
         if self.judge.options.dry_run {
             return housekeeping::remove_dropped(&self.judge, &mut self.report);
         }

@@ -24,6 +24,7 @@ struct View {
 }
 
 /// A pack of the store.
+#[derive(Debug, Clone)]
 pub struct PackUse {
     /// Its name.
     pub hash: ObjectHash,

@@ -112,7 +112,7 @@ impl Searcher {
         let mut marking = Marking::new(marker);
         let mut tally = Tally::default();
         let mut stretches: Vec<Stretch> = Vec::new();
-        let (page, data) = (|id: &BlobId| tools.reader.page(id), |id: &BlobId| tools.reader.data(id));
+        let (page, data) = (|id: &BlobId| tools.page(id), |id: &BlobId| tools.reader.data(id));
         each_section(content, page, data, |section, begin| {
             marking.add(&section, begin, &mut |stretch| stretches.push(stretch));
             stretches.drain(..).try_for_each(|stretch| tally.add(self, stretch, tools))
@@ -168,9 +168,12 @@ impl Tally {
 pub fn cut(file: &File, cuts: &[Bytes], tools: &mut Tools<'_, '_>) -> Result<File, RepoError> {
     let mut builder = ContentBuilder::default();
     let (mut at, mut size) = (0, 0);
-    let reader = tools.reader;
-    for section in Sections::new(&file.content, |id: &BlobId| -> Result<Blob, RepoError> { reader.page(id) })
-    {
+    let (reader, interrupt) = (tools.reader, tools.interrupt);
+    let fetch = |id: &BlobId| -> Result<Blob, RepoError> {
+        interrupt.check()?;
+        reader.page(id)
+    };
+    for section in Sections::new(&file.content, fetch) {
         let section = section.map_err(RepoError::from)?;
         let (start, end) = (at, at + section.length());
         at = end;

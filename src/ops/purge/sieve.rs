@@ -214,7 +214,7 @@ fn marks_of(
     tools: &Tools<'_, '_>,
 ) -> Result<Option<Mark>, RepoError> {
     let mut marking = Marking::new(marker);
-    let (page, data) = (|id: &BlobId| tools.reader.page(id), |id: &BlobId| tools.reader.data(id));
+    let (page, data) = (|id: &BlobId| tools.page(id), |id: &BlobId| tools.reader.data(id));
     let mut of_messages = Vec::new();
     each_section(content, page, data, |section, begin| {
         marking.add(&section, begin, &mut |stretch| of_messages.extend(stretch.mark));

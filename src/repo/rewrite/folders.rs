@@ -13,10 +13,10 @@ use crate::repo::RepoError;
 use crate::repo::blob_writer::{LocalSegments, LocalWriter};
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
-use crate::repo::tree::{PageCut, TreeBuilder, read_page};
+use crate::repo::tree::{Awaited, PageCut, TreeBuilder};
 use crate::repo::view::join;
 
-/// A page, its level, and the logical path of its folder, in one hash.
+/// A page, its place in its folder, and the logical path of its folder, in one hash.
 type Key = [u8; 16];
 
 /// Writes the folders of one host's snapshots anew.
@@ -44,9 +44,9 @@ enum Sifted {
     Gone,
 }
 
-fn key(folder: &[u8], page: &BlobId, level: u8) -> Key {
+fn key(folder: &[u8], page: &Awaited) -> Key {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&page.0).update(&[level]).update(folder);
+    hasher.update(&page.mark()).update(folder);
     *hasher.finalize().as_bytes().first_chunk().expect("a hash is longer than a key")
 }
 
@@ -79,22 +79,22 @@ impl<'a, 's> Folders<'a, 's> {
         tree: &Tree,
         depth: usize,
     ) -> Result<Option<Tree>, RepoError> {
-        let Some(root) = tree.root else { return Ok(None) };
+        let Some(top) = Awaited::top(tree) else { return Ok(None) };
         if depth > limits::TREE_DEPTH_MAX {
-            let error = RepoError::Page { page: root, detail: "folders nested too deep".to_owned() };
+            let error = RepoError::Page { page: top.page, detail: "folders nested too deep".to_owned() };
             self.sieve.broken(folder, error)?;
             return Ok(Some(Tree { root: None, levels: 0, totals: Default::default() }));
         }
         self.visits += 1;
         if self.visits > VISITS_MAX {
             let detail = "folders that repeat without end".to_owned();
-            return Err(RepoError::Page { page: root, detail });
+            return Err(RepoError::Page { page: top.page, detail });
         }
-        let key = key(folder, &root, tree.levels);
+        let key = key(folder, &top);
         if let Some(made) = self.anew.get(&key) {
             return Ok(Some(*made));
         }
-        if self.is_clean(folder, &root, tree.levels, depth)? {
+        if self.is_clean(folder, top.clone(), depth)? {
             return Ok(None);
         }
         let made = self.build(folder, tree, depth)?;
@@ -102,22 +102,22 @@ impl<'a, 's> Folders<'a, 's> {
         Ok(Some(made))
     }
 
-    fn read(&mut self, page: &BlobId, level: u8) -> Result<Page, RepoError> {
+    fn read(&mut self, awaited: &Awaited) -> Result<Page, RepoError> {
         self.interrupt.check()?;
         self.visits += 1;
-        Ok(read_page(page, level, &mut |id: &BlobId| self.reader.page(id))?)
+        Ok(awaited.read(&mut |id: &BlobId| self.reader.page(id))?)
     }
 
     /// Does everything at and below a page stay?
-    fn is_clean(&mut self, folder: &[u8], page: &BlobId, level: u8, depth: usize) -> Result<bool, RepoError> {
-        let key = key(folder, page, level);
+    fn is_clean(&mut self, folder: &[u8], awaited: Awaited, depth: usize) -> Result<bool, RepoError> {
+        let key = key(folder, &awaited);
         if self.clean.contains(&key) {
             return Ok(true);
         }
-        match self.read(page, level) {
+        match self.read(&awaited) {
             Ok(Page::Fence(fences)) => {
-                for fence in &fences {
-                    if !self.is_clean(folder, &fence.page, level - 1, depth)? {
+                for below in awaited.below(fences) {
+                    if !self.is_clean(folder, below, depth)? {
                         return Ok(false);
                     }
                 }
@@ -159,29 +159,21 @@ impl<'a, 's> Folders<'a, 's> {
     /// Lists a folder anew; pages between which nothing went come out as they were.
     fn build(&mut self, folder: &[u8], tree: &Tree, depth: usize) -> Result<Tree, RepoError> {
         let mut builder = TreeBuilder::new(self.cut);
-        let mut pending: Vec<(BlobId, u8)> = tree.root.iter().map(|root| (*root, tree.levels)).collect();
-        let mut last = Vec::new();
-        while let Some((page, level)) = pending.pop() {
-            let entries = match self.read(&page, level) {
+        let mut pending: Vec<Awaited> = Awaited::top(tree).into_iter().collect();
+        while let Some(awaited) = pending.pop() {
+            let entries = match self.read(&awaited) {
                 Ok(Page::Fence(fences)) => {
-                    pending.extend(fences.iter().rev().map(|fence| (fence.page, level - 1)));
+                    pending.extend(awaited.below(fences).into_iter().rev());
                     continue;
                 }
-                Ok(Page::Leaf(entries)) if last.is_empty() || entries[0].name > last => entries,
-                Ok(Page::Leaf(_)) => {
-                    let detail = "names are out of order".to_owned();
-                    self.sieve.broken(folder, RepoError::Page { page, detail })?;
-                    // Pages that repeat could go on for ever.
-                    break;
-                }
+                Ok(Page::Leaf(entries)) => entries,
                 Err(error) if super::is_loss(&error) => {
                     self.sieve.broken(folder, error)?;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            last.clone_from(&entries[entries.len() - 1].name);
-            let key = key(folder, &page, level);
+            let key = key(folder, &awaited);
             let known = self.clean.contains(&key);
             let mut all = true;
             for entry in entries {

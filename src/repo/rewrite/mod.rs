@@ -17,7 +17,7 @@ pub use stand::still_stand;
 
 use super::RepoError;
 use super::blob_writer::LocalWriter;
-use super::reader::BlobReader;
+use super::reader::{Blob, BlobReader};
 use super::snapshots::SnapshotInfo;
 use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
@@ -68,6 +68,12 @@ pub struct Tools<'t, 'a> {
 }
 
 impl Tools<'_, '_> {
+    /// Reads a page, unless somebody asked to stop.
+    pub fn page(&self, id: &BlobId) -> Result<Blob, RepoError> {
+        self.interrupt.check()?;
+        self.reader.page(id)
+    }
+
     /// Stores a blob unless it is there.
     pub fn put(&mut self, kind: BlobKind, plain: &[u8]) -> Result<BlobId, RepoError> {
         self.local.put(kind, plain)

@@ -41,13 +41,16 @@ impl<'a> Looker<'a> {
                 Err(error) => return Err(error),
             };
             length = length.saturating_add(section.length());
+            if length > file.size {
+                break;
+            }
             for id in section.pieces.iter().flat_map(|piece| piece.blobs()) {
                 if let Some(why) = self.blob(id, tools)? {
                     return Ok(Some(why));
                 }
             }
         }
-        let recipe = || format!("its recipe gives {length} bytes instead of {}", file.size);
+        let recipe = || format!("its recipe does not give as many bytes as the file has, {}", file.size);
         Ok((length != file.size).then(recipe))
     }
 
