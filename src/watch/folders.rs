@@ -130,7 +130,11 @@ impl<'a> Folders<'a> {
     /// Did anything change since the last call? Watches folders that are new.
     pub(super) fn have_changed(&mut self) -> bool {
         let events = self.watcher.as_mut().map(Watcher::drain).unwrap_or_default();
-        events.into_iter().fold(false, |changed, event| self.counts_as_change(event) || changed)
+        let mut changed = false;
+        for event in events {
+            changed |= self.counts_as_change(event);
+        }
+        changed
     }
 
     fn counts_as_change(&mut self, event: Event) -> bool {
@@ -168,8 +172,8 @@ impl<'a> Folders<'a> {
                 let (above, name) = start::split(&start.path);
                 let above = if above.is_empty() { b"/" } else { above };
                 let kind = Kind::Around(name.into());
-                match self.open(above, None).and_then(|dir| Ok((dir.key().0, dir))) {
-                    Ok((device, dir)) => self.watch(&dir, device, kind),
+                match self.open(above, None) {
+                    Ok(dir) => self.watch(&dir, dir.key().0, kind),
                     Err(_) => self.blind += 1,
                 }
             }

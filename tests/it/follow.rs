@@ -374,8 +374,10 @@ fn forget_thins_what_a_follower_made_without_any_policy() {
     env.mailark(["hold", "add", "--snapshot", first, "--reason", "test"]).expect(0);
     env.mailark(["forget"]).expect(0);
     assert_eq!(count(&env), 6, "one of four is held");
-    // Nothing is left to thin, and no policy is there.
-    env.mailark(["forget"]).expect(1);
+    env.mailark(["forget"]).expect(0);
+    assert_eq!(count(&env), 6, "and nothing else is there to thin");
+    env.mailark(["forget", "--keep-last", "1", "--hold-down", "0"]).expect(0);
+    assert_eq!(count(&env), 2, "a policy takes what it would take of any");
 }
 
 #[test]

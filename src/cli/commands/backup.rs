@@ -107,7 +107,7 @@ pub struct FollowArgs {
         conflicts_with_all = ["dry_run", "stdin_filename", "stdin_from_command", "tag", "rescan", "reread", "accept_loss"]
     )]
     pub follow: bool,
-    /// With --follow: save when nothing has changed for this long [default: 60s]
+    /// With --follow: save when nothing has changed for this long, 1s at least [default: 60s]
     #[arg(long, value_name = "TIME", requires = "follow", value_parser = waiting_time)]
     pub settle: Option<Duration>,
     /// With --follow: let no change wait longer than this, however much happens [default: as --settle]

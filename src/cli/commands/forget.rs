@@ -175,7 +175,7 @@ fn judge<'a>(
             Some(policy) => forget::by_policy(group, &policy, &zone, trust, ledger, holds_mail_of),
             None => {
                 let hold_down = args.keep.hold_down.unwrap_or_else(|| thinning::hold_down(&group, settings));
-                if !forget::has_surplus(&group, hold_down, &zone) {
+                if !group.snapshots.iter().any(|(info, _)| info.snapshot.is_of_follow()) {
                     outcome.left_alone.push(key);
                     continue;
                 }

@@ -294,8 +294,10 @@ impl<'a> Pass<'a> {
             program: concat!("mailark ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let transaction = self.transaction.into_inner().expect("no holder panics");
-        let unchanged = unchanged::is_to_be_skipped(self.options, parent, &snapshot);
-        let writes = !self.options.dry_run && !unchanged;
+        let dry_run = self.options.dry_run;
+        let unchanged =
+            self.options.skip_unchanged && !dry_run && unchanged::says_nothing_new(parent, &snapshot);
+        let writes = !dry_run && !unchanged;
         let hash = if writes { Some(transaction.commit(&snapshot)?.1) } else { None };
         Ok(Report {
             snapshot: hash,

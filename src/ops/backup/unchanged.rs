@@ -1,23 +1,22 @@
 //! A run in which nothing changed leaves nothing behind, where that was asked for.
 
+use super::Report;
 use super::recorder::Recording;
-use super::{Options, Report};
 use crate::base::clock;
 use crate::format::snapshot::Snapshot;
 use crate::repo::snapshots::SnapshotInfo;
 
-/// Would the snapshot `now` say what its parent says already, and is such a one not wanted?
+/// Would the snapshot `now` say only what its parent says already?
 ///
 /// One that has to stand in another's place is always wanted. So is one that is no longer suspect, and one that is
 /// now: only people know which of the two is right.
-pub(super) fn is_to_be_skipped(options: &Options, parent: Option<&SnapshotInfo>, now: &Snapshot) -> bool {
+pub(super) fn says_nothing_new(parent: Option<&SnapshotInfo>, now: &Snapshot) -> bool {
     let same = |before: &Snapshot| {
         before.parts == now.parts
             && before.suspect.is_some() == now.suspect.is_some()
             && before.problem_count == now.problem_count
     };
-    let is_same = parent.is_some_and(|parent| same(&parent.snapshot));
-    options.skip_unchanged && !options.dry_run && now.replaces.is_none() && is_same
+    now.replaces.is_none() && parent.is_some_and(|parent| same(&parent.snapshot))
 }
 
 /// Lets the scan cache speak of the parent: what was seen is what that one holds.
@@ -33,8 +32,6 @@ mod tests {
     use super::*;
     use crate::base::id::{DomainId, HostId, ObjectHash};
     use crate::format::snapshot::{Part, PartType, ScanKind, Totals, Tree};
-    use crate::ops::backup::Care;
-    use crate::source::exclude::Excludes;
 
     fn snapshot(messages: u64) -> Snapshot {
         let tree = Tree { root: None, levels: 0, totals: Totals { messages, ..Totals::default() } };
@@ -57,27 +54,8 @@ mod tests {
         }
     }
 
-    fn options(skip_unchanged: bool, dry_run: bool) -> Options {
-        Options {
-            host_name: String::new(),
-            job: String::new(),
-            starts: Vec::new(),
-            stream: None,
-            excludes: Excludes::default(),
-            own: Vec::new(),
-            one_file_system: false,
-            tags: Vec::new(),
-            accept_loss: false,
-            skip_unchanged,
-            dry_run,
-            care: Care::default(),
-            cache_dir: None,
-            workers: 1,
-        }
-    }
-
     #[test]
-    fn only_what_says_nothing_new_is_skipped() {
+    fn anything_new_is_worth_a_snapshot() {
         let parent = SnapshotInfo {
             hash: ObjectHash([1; 32]),
             host: HostId([1; 16]),
@@ -87,15 +65,13 @@ mod tests {
             received: 0,
             snapshot: snapshot(5),
         };
-        let skips = |now: &Snapshot| is_to_be_skipped(&options(true, false), Some(&parent), now);
+        let skips = |now: &Snapshot| says_nothing_new(Some(&parent), now);
         let later = Snapshot { started: 9, ended: 10, vanished: 3, ..snapshot(5) };
         assert!(skips(&later));
         assert!(!skips(&snapshot(6)));
         assert!(!skips(&Snapshot { suspect: Some("small".to_owned()), ..snapshot(5) }));
         assert!(!skips(&Snapshot { replaces: Some(ObjectHash([2; 32])), ..snapshot(5) }));
         assert!(!skips(&Snapshot { problem_count: 1, ..snapshot(5) }));
-        assert!(!is_to_be_skipped(&options(false, false), Some(&parent), &later));
-        assert!(!is_to_be_skipped(&options(true, true), Some(&parent), &later));
-        assert!(!is_to_be_skipped(&options(true, false), None, &later));
+        assert!(!says_nothing_new(None, &later));
     }
 }

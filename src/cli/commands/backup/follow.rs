@@ -156,9 +156,7 @@ impl Follower for Runs<'_> {
     }
 
     fn pauses(&mut self, pause: Duration) {
-        if !self.context.output.manner().json {
-            complain(&format!("mailark: trying again in {}\n", duration(pause)));
-        }
+        complain(&format!("mailark: trying again in {}\n", duration(pause)));
     }
 }
 
