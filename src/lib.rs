@@ -9,6 +9,7 @@
 //! store     L2  where objects lie               index   L2  local lookup
 //! repo      L3  packs, trees, snapshots, keys   source  L3  what is backed up
 //! ops       L4  one module per verb
+//! watch     L5  what goes on for ever
 //! cli       L6  one file per command
 //! ```
 
@@ -24,3 +25,4 @@ pub mod ops;
 pub mod repo;
 pub mod source;
 pub mod store;
+pub mod watch;

@@ -215,15 +215,16 @@ pub fn age(then: UnixNanos, now: UnixNanos) -> String {
 
 /// A moment for people, in the local time zone: `2026-11-23 17:04:05`.
 pub fn local_time(at: UnixNanos) -> String {
-    formatted(at, "%Y-%m-%d %H:%M:%S", &TimeZone::system())
+    in_zone(at, "%Y-%m-%d %H:%M:%S", &TimeZone::system())
 }
 
 /// A moment for programs: RFC 3339 with the local offset, to the nanosecond where it has any.
 pub fn rfc3339(at: UnixNanos) -> String {
-    formatted(at, "%Y-%m-%dT%H:%M:%S%.f%:z", &TimeZone::system())
+    in_zone(at, "%Y-%m-%dT%H:%M:%S%.f%:z", &TimeZone::system())
 }
 
-fn formatted(at: UnixNanos, format: &str, zone: &TimeZone) -> String {
+/// A moment in a time zone, in the shape that `strftime` gives it.
+pub fn in_zone(at: UnixNanos, format: &str, zone: &TimeZone) -> String {
     match Timestamp::from_nanosecond(at) {
         Ok(moment) => moment.to_zoned_datetime(zone.clone()).strftime(format).to_string(),
         // Outside the calendar's years: a damaged time stamp stays readable as a number of seconds.

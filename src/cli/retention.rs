@@ -105,6 +105,11 @@ impl Retention {
         }
     }
 
+    /// Does it keep all that have this tag alone?
+    pub fn keeps_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|group| group == tag)
+    }
+
     /// How long it forgets nothing, where it says so.
     pub fn hold_down(&self) -> Option<Period> {
         self.hold_down

@@ -6,6 +6,9 @@ use super::codec::{self, Result};
 use crate::base::id::{BlobId, ObjectHash};
 use crate::base::limits;
 
+/// The tag of snapshots that `backup --follow` made; no user can give it.
+pub const FOLLOW_TAG: &str = "follow";
+
 /// Sums over everything below a folder, a fence page or a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Totals {
@@ -111,7 +114,7 @@ pub struct Snapshot {
     pub ended: i64,
     /// The parts, sorted by path.
     pub parts: Vec<Part>,
-    /// The user's tags.
+    /// The user's tags, or [`FOLLOW_TAG`].
     pub tags: Vec<String>,
     /// How it was decided what changed.
     pub scan: ScanKind,
@@ -135,6 +138,11 @@ impl Snapshot {
         let mut totals = Totals::default();
         self.parts.iter().for_each(|part| totals += part.tree.totals);
         totals
+    }
+
+    /// Did `backup --follow` make it?
+    pub fn is_of_follow(&self) -> bool {
+        self.tags.iter().any(|tag| tag == FOLLOW_TAG)
     }
 
     /// Encodes the sealed part.

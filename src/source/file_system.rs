@@ -53,6 +53,11 @@ impl FileSystem {
         FileSystem { id, settle, tick, is_remote }
     }
 
+    /// May another machine change what lies on it, so that this one is told nothing?
+    pub fn is_remote(&self) -> bool {
+        self.settle >= SETTLE_REMOTE
+    }
+
     /// Would a change after `now` show in a change time? Some file systems keep whole seconds only.
     pub fn has_ticked(&self, ctime: i64, now: i64) -> bool {
         let tick = if ctime % 1_000_000_000 == 0 { self.settle } else { self.tick };

@@ -112,7 +112,7 @@ impl Start {
 }
 
 /// Device and inode of a path, links followed; `None` when it is not there.
-pub(super) fn key_of(path: &Path) -> Option<meta::FileKey> {
+pub fn key_of(path: &Path) -> Option<meta::FileKey> {
     let path = path.canonicalize().ok()?;
     meta::look_at(CWD, path.as_path()).ok().map(|(_, meta)| meta.key())
 }

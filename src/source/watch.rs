@@ -23,7 +23,8 @@ pub type Token = u64;
 /// Something that happened in a watched folder, or to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A name is there: created, linked, or moved here.
+    /// A name is there: created, linked, or moved here; for an attentive watcher also: written and closed, or given
+    /// other attributes. Without a name it is the folder itself.
     Came {
         /// The folder.
         token: Token,
@@ -57,6 +58,7 @@ pub struct Watcher {
     /// Which folders the kernel means by its number; one that is reached by two paths has two.
     tokens: HashMap<i32, Vec<Token>>,
     limit: usize,
+    wanted: WatchFlags,
     drainer: Option<Drainer>,
 }
 
@@ -111,7 +113,11 @@ const WANTED: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-const CAME: ReadFlags = ReadFlags::CREATE.union(ReadFlags::MOVED_TO);
+/// What an attentive watcher wants besides.
+const WRITTEN: WatchFlags = WatchFlags::CLOSE_WRITE.union(WatchFlags::ATTRIB);
+
+const CAME: ReadFlags =
+    ReadFlags::CREATE.union(ReadFlags::MOVED_TO).union(ReadFlags::CLOSE_WRITE).union(ReadFlags::ATTRIB);
 const WENT: ReadFlags = ReadFlags::DELETE.union(ReadFlags::MOVED_FROM);
 const GONE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF).union(ReadFlags::UNMOUNT);
 
@@ -136,6 +142,13 @@ impl Watcher {
         Ok(watcher)
     }
 
+    /// The same, which is told of names that were written to, too.
+    pub fn attentive(limit: usize) -> Result<Watcher> {
+        let mut watcher = Watcher::new(limit)?;
+        watcher.wanted |= WRITTEN;
+        Ok(watcher)
+    }
+
     fn without_thread(limit: usize, bytes_max: usize) -> Result<Watcher> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let buffer = Box::new_uninit_slice(READ_BYTES);
@@ -144,7 +157,7 @@ impl Watcher {
         let queue =
             Queue { raw: VecDeque::new(), bytes: 0, bytes_max, is_full: false, kernel_events, buffer };
         let shared = Arc::new(Shared { inotify, queue: Mutex::new(queue) });
-        Ok(Watcher { shared, tokens: HashMap::new(), limit, drainer: None })
+        Ok(Watcher { shared, tokens: HashMap::new(), limit, wanted: WANTED, drainer: None })
     }
 
     /// Watches an open folder, whatever is at its path by now; false when no more can be watched.
@@ -155,7 +168,7 @@ impl Watcher {
         if self.tokens.len() >= self.limit {
             return Ok(false);
         }
-        match inotify::add_watch(&self.shared.inotify, path.as_str(), WANTED) {
+        match inotify::add_watch(&self.shared.inotify, path.as_str(), self.wanted) {
             Ok(watch) => {
                 let tokens = self.tokens.entry(watch).or_default();
                 if !tokens.contains(&token) {

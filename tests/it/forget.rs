@@ -31,13 +31,13 @@ fn at_day(day: i64) -> i64 {
 }
 
 /// Sets when the store received a snapshot.
-fn receive(env: &TestEnv, id: &str, seconds: i64) {
+pub fn receive(env: &TestEnv, id: &str, seconds: i64) {
     let path = object_of(env, id);
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds as u64);
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-fn object_of(env: &TestEnv, id: &str) -> PathBuf {
+pub fn object_of(env: &TestEnv, id: &str) -> PathBuf {
     let all = files_below(&env.repository.join("snapshots"));
     all.into_iter().find(|path| path.to_str().unwrap().ends_with(id)).unwrap()
 }

@@ -127,6 +127,7 @@ pub fn options(host: &str, job: &str, source: &Path) -> backup::Options {
         one_file_system: false,
         tags: Vec::new(),
         accept_loss: false,
+        skip_unchanged: false,
         dry_run: false,
         workers: 1,
     }

@@ -17,6 +17,7 @@ mod damage;
 mod damage_sweep;
 mod disks;
 mod exits;
+mod follow;
 mod forget;
 mod format;
 mod fuzz_replay;

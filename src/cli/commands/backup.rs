@@ -1,5 +1,7 @@
 //! `mailark backup`: a new snapshot.
 
+mod follow;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::base::bytes;
 use crate::base::id::RepositoryId;
+use crate::base::progress::Progress;
 use crate::cli::commands::{Context, init};
 use crate::cli::config_file::{job_name, waiting_time};
 use crate::cli::failure::Exit;
@@ -19,6 +22,7 @@ use crate::cli::output::{count, duration, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
 use crate::cli::settings::Origin;
+use crate::format::snapshot::FOLLOW_TAG;
 use crate::ops::backup::{self, Care, Options, Report, Stream};
 use crate::repo::snapshots::Listed;
 use crate::source::exclude::Excludes;
@@ -29,6 +33,10 @@ use crate::source::start::Start;
 ///
 /// Unchanged files are not read again. What cannot be read is named, the rest is saved, and the run ends with 3.
 /// On a terminal with nothing configured, a default repository and key are made first.
+///
+/// With --follow it stays: each change is in a snapshot a minute later, and where nothing changed none is made. Those
+/// snapshots have the tag 'follow', and go when they are a day old, but for the last of each hour. SIGTERM and Ctrl-C
+/// end it with 0; what a run had stored by then is used by the next one.
 #[derive(Debug, Default, Args)]
 pub struct BackupArgs {
     /// Files and folders to save; none to save those of the job in mailark.toml
@@ -55,7 +63,7 @@ pub struct BackupArgs {
     /// Wait at most this long for the lock of an mbox that mail is being delivered to [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = waiting_time)]
     pub lock_wait: Option<Duration>,
-    /// Give the snapshot a tag; repeat for more
+    /// Give the snapshot a tag, any but 'follow'; repeat for more
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<String>,
     /// Stay on the file systems that the paths lie on
@@ -76,6 +84,9 @@ pub struct BackupArgs {
     /// Make the repository and key first where there are none, without asking
     #[arg(long)]
     pub init: bool,
+    /// When to save again.
+    #[command(flatten)]
+    pub follow: FollowArgs,
     /// Save standard input, or the command's output, as a file of this name
     #[arg(long, value_name = "NAME")]
     pub stdin_filename: Option<OsString>,
@@ -85,6 +96,26 @@ pub struct BackupArgs {
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND", id = "words")]
     pub words: Vec<OsString>,
+}
+
+/// When to save again.
+#[derive(Debug, Default, Args)]
+pub struct FollowArgs {
+    /// Go on until a signal comes: save at once, and again soon after something changed
+    #[arg(
+        long,
+        conflicts_with_all = ["dry_run", "stdin_filename", "stdin_from_command", "tag", "rescan", "reread", "accept_loss"]
+    )]
+    pub follow: bool,
+    /// With --follow: save when nothing has changed for this long, 1s at least [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "follow", value_parser = waiting_time)]
+    pub settle: Option<Duration>,
+    /// With --follow: let no change wait longer than this, however much happens [default: as --settle]
+    #[arg(long, value_name = "TIME", requires = "follow", value_parser = waiting_time)]
+    pub max_age: Option<Duration>,
+    /// Watch so many folders at most
+    #[arg(long, value_name = "N", requires = "follow", hide = true)]
+    pub watch_limit: Option<usize>,
 }
 
 /// What a backup reads.
@@ -167,16 +198,52 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let request = request(args, context)?;
     let session = open_or_make(args, context)?;
-    let settings = &context.settings;
-    let _lock = lock(session.repository.id(), &request.job, context)?;
+    let options = options(args, request, &session, context);
+    if args.follow.follow {
+        return follow::run(args, options, session, context);
+    }
+    let _lock = lock(session.repository.id(), &options.job, context)?;
     session::complain_of(&Listed::default(), &session.lost()?);
-    if request.starts.iter().any(|start| on_one_disk(&start.path, &settings.repository.value)) {
+    remark_on_one_disk(&options, context);
+    let meter = Meter::start("backup", context.output.manner());
+    let outcome = once(&session, &options, &meter, context);
+    meter.finish();
+    let report = outcome?;
+    tell(&report, &options, context)?;
+    Ok(match (&report.suspect, report.problem_count) {
+        (Some(_), _) => Exit::Suspect,
+        (None, 0) => Exit::Ok,
+        (None, _) => Exit::Incomplete,
+    })
+}
+
+fn remark_on_one_disk(options: &Options, context: &Context<'_>) {
+    let repository = &context.settings.repository.value;
+    if options.starts.iter().any(|start| on_one_disk(&start.path, repository)) {
         context.output.remark("mail and repository are on one disk: a broken disk takes both");
     }
+}
+
+/// Backs up once, and remembers the snapshot.
+fn once(
+    session: &Session,
+    options: &Options,
+    progress: &dyn Progress,
+    context: &Context<'_>,
+) -> Result<Report, Failure> {
+    let report = backup::run(&session.repository, &session.index, options, progress, context.interrupt)?;
+    if let Some(made) = report.snapshot {
+        session.remember(made, &options.host_name)?;
+    }
+    Ok(report)
+}
+
+fn options(args: &BackupArgs, request: Request, session: &Session, context: &Context<'_>) -> Options {
+    let settings = &context.settings;
     let mut own = vec![settings.repository.value.clone(), settings.state_dir.clone()];
     own.extend(settings.cache_dir.clone());
     own.extend(settings.default_key_file.parent().map(std::path::Path::to_owned));
-    let options = Options {
+    Options {
         host_name: args.host.clone().unwrap_or_else(|| settings.host.value.clone()),
         job: request.job,
         starts: request.starts,
@@ -188,24 +255,12 @@ pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         lock_wait: request.lock_wait.unwrap_or(LOCK_WAIT),
         tags: request.tags,
         accept_loss: args.accept_loss,
+        skip_unchanged: args.follow.follow,
         dry_run: args.dry_run,
         care: Care { rescan: args.rescan, reread: args.reread },
         cache_dir: session::index_dir(context, &session.repository),
         workers: session::workers(),
-    };
-    let meter = Meter::start("backup", context.output.manner());
-    let outcome = backup::run(&session.repository, &session.index, &options, &meter, context.interrupt);
-    meter.finish();
-    let report = outcome?;
-    if let Some(made) = report.snapshot {
-        session.remember(made, &options.host_name)?;
     }
-    tell(&report, &options, context)?;
-    Ok(match (&report.suspect, report.problem_count) {
-        (Some(_), _) => Exit::Suspect,
-        (None, 0) => Exit::Ok,
-        (None, _) => Exit::Incomplete,
-    })
 }
 
 fn lock(repository: RepositoryId, job: &str, context: &Context<'_>) -> Result<JobLock, Failure> {
@@ -284,6 +339,14 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
     let logical = request.starts.iter().map(|start| start.logical.as_slice());
     let logical = logical.chain(request.stream.iter().map(|stream| stream.path.as_slice()));
     request.job = args.job.clone().unwrap_or_else(|| derived_job(logical));
+    if request.tags.iter().any(|tag| tag == FOLLOW_TAG) {
+        let what = format!("the tag '{FOLLOW_TAG}' marks what --follow saves, and is for nothing else");
+        return Err(Failure::new(Kind::User, what));
+    }
+    if args.follow.follow {
+        // A tag keeps a snapshot for good, which is not meant for one a minute.
+        request.tags = vec![FOLLOW_TAG.to_owned()];
+    }
     Ok(request)
 }
 
@@ -340,6 +403,7 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
     let totals = &report.totals;
     let what = match &report.snapshot {
         Some(hash) => format!("snapshot {}", hash.short()),
+        None if report.unchanged => "nothing new".to_owned(),
         None => "dry run".to_owned(),
     };
     let say = |text: &str| if options.dry_run { out.line(text) } else { out.summary(text) };
@@ -445,6 +509,7 @@ fn as_json(report: &Report, options: &Options) -> Value {
     json!({
         "snapshot": report.snapshot.map(|hash| hash.to_string()),
         "parent": report.parent.map(|hash| hash.to_string()),
+        "unchanged": report.unchanged,
         "host": options.host_name,
         "job": options.job,
         "messages": totals.messages,

@@ -1,5 +1,9 @@
 //! `mailark forget`: which snapshots count no longer.
 
+mod thinning;
+
+pub use thinning::thin;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -28,6 +32,9 @@ use crate::repo::{RepoError, reader::BlobReader};
 /// Snapshots are taken in the order of their numbers and by the times at which the repository received them, not by
 /// the clocks of their hosts. The newest of a group stays, and so does what is held. A snapshot that looks too small
 /// to be true stands for no day, week or month.
+///
+/// Of what 'backup --follow' made, only the last of each hour counts once it is a day old (or older than the hold-down),
+/// with a policy and without. '--keep-tag follow' keeps all of it.
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
     /// Forget exactly these snapshots
@@ -98,7 +105,7 @@ pub fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     if ledger.holds.iter().any(|hold| !hold.users.is_empty()) {
         session.sync()?;
     }
-    let mut search = Search { session: &session, context, reader: None, users: HashMap::new() };
+    let mut search = Search::new(&session, context);
     let mut holds_mail_of = |info: &SnapshotInfo, user: &str| search.finds(info, user);
     let times = forget::effective(&listed.snapshots, args.trust_host_clocks);
     let filter = args.filter.to_filter();
@@ -129,7 +136,11 @@ struct Search<'a> {
     users: HashMap<String, UserSearch>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(session: &'a Session, context: &'a Context<'a>) -> Search<'a> {
+        Search { session, context, reader: None, users: HashMap::new() }
+    }
+
     fn finds(&mut self, info: &SnapshotInfo, user: &str) -> Result<bool, RepoError> {
         let wanted = (info.host, info.domain);
         let reader = match self.reader.take() {
@@ -159,12 +170,19 @@ fn judge<'a>(
     }
     for group in groups {
         let key = group.key.clone();
-        let Some(policy) = policy_of(&group, args, settings)? else {
-            outcome.left_alone.push(key);
-            continue;
-        };
         let trust = args.trust_host_clocks;
-        match forget::by_policy(group, &policy, &zone, trust, ledger, holds_mail_of) {
+        let judged = match policy_of(&group, args, settings)? {
+            Some(policy) => forget::by_policy(group, &policy, &zone, trust, ledger, holds_mail_of),
+            None => {
+                let hold_down = args.keep.hold_down.unwrap_or_else(|| thinning::hold_down(&group, settings));
+                if !group.snapshots.iter().any(|(info, _)| info.snapshot.is_of_follow()) {
+                    outcome.left_alone.push(key);
+                    continue;
+                }
+                forget::by_thinning(group, hold_down, &zone, trust, ledger, holds_mail_of)
+            }
+        };
+        match judged {
             Ok(plan) => outcome.plans.push(plan),
             Err(error @ ForgetError::Copied { .. }) => outcome.refused.push((key, error)),
             Err(error) => return Err(error.into()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::commands::Context;
+use crate::cli::commands::{Context, forget};
 use crate::cli::config_file::waiting_time;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{complain, count, duration, size};
@@ -17,7 +17,8 @@ use crate::ops::prune::{self, Amount, MaxUnused, Options, Report};
 /// Give back the space that no snapshot needs.
 ///
 /// Safe beside running backups, without locks: packs are condemned first, and deleted by a later prune, when the
-/// grace is over and still no snapshot needs them. Needs a full key. Half-empty and small packs are packed anew.
+/// grace is over and still no snapshot needs them. Needs a full key. Half-empty and small packs are packed anew. What
+/// 'backup --follow' made is thinned to one snapshot an hour first, when it is a day old.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Say what would be done; change nothing
@@ -68,11 +69,22 @@ pub fn run(args: &PruneArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         workers: session::workers(),
     };
     // What vanished before this prune must be noticed before it explains anything away.
-    session::complain_of(&Default::default(), &session.look()?.1);
+    let (listed, lost) = session.look()?;
+    session::complain_of(&Default::default(), &lost);
+    let thinned = match args.dry_run {
+        true => 0,
+        false => forget::thin(&session, &listed, &|_| true, context)?,
+    };
     let meter = Meter::start("prune", context.output.manner());
     let outcome = prune::run(&session.repository, &session.index, options, &meter, context.interrupt);
     meter.finish();
     let report = outcome?;
+    if thinned > 0 {
+        context.output.remark(&format!(
+            "forgot {} snapshots of --follow, but for the last of each hour",
+            count(thinned)
+        ));
+    }
     tell(&report, options, context)?;
     Ok(if report.bad_copies > 0 || report.no_room.packs > 0 || report.missing_blobs > 0 {
         Exit::Incomplete

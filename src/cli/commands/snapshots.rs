@@ -3,18 +3,22 @@
 use std::collections::HashMap;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::base::bytes;
-use crate::base::id::ObjectHash;
+use crate::base::id::{HostId, ObjectHash};
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{Side, Table, count, insert_name, local_time, rfc3339, size};
+use crate::cli::output::{Side, Table, count, in_zone, insert_name, local_time, rfc3339, size};
 use crate::cli::selection::SnapshotFilter;
 use crate::cli::session::{self, Session};
 use crate::repo::snapshots::{self, DropReason, SnapshotInfo};
 
 /// List snapshots, oldest first.
+///
+/// What 'backup --follow' made in one hour, or before the last day in one day, is one line, which shows the last of it;
+/// --all, --latest and --json list each.
 #[derive(Debug, Args)]
 pub struct SnapshotsArgs {
     /// Which snapshots to list.
@@ -23,10 +27,12 @@ pub struct SnapshotsArgs {
     /// List the newest N of each host and job only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub latest: Option<u32>,
-    /// List forgotten ones too, and those written anew, until they are pruned
+    /// List each one of 'backup --follow', and forgotten ones too, and those written anew, until they are pruned
     #[arg(long, conflicts_with = "latest")]
     pub all: bool,
 }
+
+const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// Lists snapshots.
 pub fn run(args: &SnapshotsArgs, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -53,7 +59,11 @@ pub fn run(args: &SnapshotsArgs, context: &Context<'_>) -> Result<Exit, Failure>
         };
         context.output.json(&chosen.iter().map(with_reason).collect::<Vec<_>>())?;
     } else {
-        table(&chosen, &dropped).write(context.output)?;
+        let lines = match args.all || args.latest.is_some() {
+            true => chosen.iter().map(|info| Line::of_one(info)).collect(),
+            false => collapsed(&chosen, &TimeZone::system()),
+        };
+        table(&lines, &dropped).write(context.output)?;
         if listed.foreign > 0 {
             context
                 .output
@@ -89,7 +99,51 @@ fn keep_newest(chosen: &mut Vec<&SnapshotInfo>, newest: u32) {
     chosen.retain(|_| keep.next().unwrap_or(true));
 }
 
-fn table(snapshots: &[&SnapshotInfo], dropped: &Dropped) -> Table {
+/// A line of the list.
+struct Line<'a> {
+    /// The snapshot, or the last of several.
+    info: &'a SnapshotInfo,
+    /// How many, and when the first began.
+    several: Option<(u64, i64)>,
+}
+
+impl<'a> Line<'a> {
+    fn of_one(info: &'a SnapshotInfo) -> Line<'a> {
+        Line { info, several: None }
+    }
+}
+
+/// Puts together what followers made in one hour, or before the last day in one day. What has something to tell stands
+/// alone.
+fn collapsed<'a>(chosen: &[&'a SnapshotInfo], zone: &TimeZone) -> Vec<Line<'a>> {
+    let newest = chosen.iter().map(|info| info.snapshot.started).max().unwrap_or_default();
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    let mut open: HashMap<(HostId, &str, String), usize> = HashMap::new();
+    for &info in chosen {
+        let snapshot = &info.snapshot;
+        let is_plain = snapshot.suspect.is_none() && snapshot.problem_count == 0 && snapshot.tags.len() == 1;
+        if !snapshot.is_of_follow() || !is_plain {
+            lines.push(Line::of_one(info));
+            continue;
+        }
+        let is_young = newest.saturating_sub(snapshot.started) < DAY_NANOS;
+        let format = if is_young { "%Y-%m-%d %H %z" } else { "%Y-%m-%d" };
+        let when = in_zone(snapshot.started.into(), format, zone);
+        let line = *open.entry((info.host, &snapshot.job, when)).or_insert_with(|| {
+            lines.push(Line::of_one(info));
+            lines.len() - 1
+        });
+        let line = &mut lines[line];
+        if line.info.hash != info.hash {
+            let (count, first) = line.several.unwrap_or((1, line.info.snapshot.started));
+            *line = Line { info, several: Some((count + 1, first)) };
+        }
+    }
+    lines.sort_by_key(|line| (line.info.snapshot.started, line.info.sequence));
+    lines
+}
+
+fn table(lines: &[Line<'_>], dropped: &Dropped) -> Table {
     let mut table = Table::new(&[
         ("ID", Side::Left),
         ("TIME", Side::Left),
@@ -99,9 +153,16 @@ fn table(snapshots: &[&SnapshotInfo], dropped: &Dropped) -> Table {
         ("SIZE", Side::Right),
         ("NOTES", Side::Left),
     ]);
-    for info in snapshots {
+    for Line { info, several } in lines {
         let (snapshot, totals) = (&info.snapshot, info.snapshot.totals());
         let mut notes: Vec<String> = snapshot.tags.iter().map(|tag| bytes::display(tag.as_bytes())).collect();
+        if let Some((number, first)) = several {
+            let (first, last) = (time_of_day(*first), time_of_day(snapshot.started));
+            notes = vec![format!(
+                "{} snapshots of --follow from {first} to {last}, this is the last",
+                count(*number)
+            )];
+        }
         notes.extend(dropped.get(&info.hash).map(|why| why.to_uppercase()));
         if snapshot.problem_count > 0 {
             notes.push(format!("{} problems", snapshot.problem_count));
@@ -120,6 +181,10 @@ fn table(snapshots: &[&SnapshotInfo], dropped: &Dropped) -> Table {
         ]);
     }
     table
+}
+
+fn time_of_day(at: i64) -> String {
+    in_zone(at.into(), "%H:%M", &TimeZone::system())
 }
 
 /// A snapshot for programs.
@@ -159,4 +224,77 @@ pub fn as_json(info: &SnapshotInfo) -> Value {
         "program": snapshot.program,
         "parts": parts,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::DomainId;
+    use crate::format::snapshot::{FOLLOW_TAG, ScanKind, Snapshot};
+
+    const NOON: i64 = 1_767_268_800;
+
+    fn of_follow(number: u8, seconds: i64) -> SnapshotInfo {
+        let snapshot = Snapshot {
+            host_name: "mx1".to_owned(),
+            job: "mail".to_owned(),
+            previous: None,
+            previous_sequence: 0,
+            started: (NOON + seconds) * 1_000_000_000,
+            ended: 0,
+            parts: Vec::new(),
+            tags: vec![FOLLOW_TAG.to_owned()],
+            scan: ScanKind::Stat,
+            suspect: None,
+            replaces: None,
+            problem_count: 0,
+            problems: Vec::new(),
+            vanished: 0,
+            program: String::new(),
+        };
+        SnapshotInfo {
+            hash: ObjectHash([number; 32]),
+            host: HostId([1; 16]),
+            domain: DomainId::default(),
+            sequence: number.into(),
+            position: number.into(),
+            received: 0,
+            snapshot,
+        }
+    }
+
+    /// Which snapshot each line shows, and for how many it stands.
+    fn lines(all: &[SnapshotInfo]) -> Vec<(u64, u64)> {
+        let chosen: Vec<&SnapshotInfo> = all.iter().collect();
+        let lines = collapsed(&chosen, &TimeZone::UTC);
+        lines.iter().map(|line| (line.info.sequence, line.several.map_or(1, |(number, _)| number))).collect()
+    }
+
+    #[test]
+    fn an_hour_is_a_line_and_before_the_last_day_a_day() {
+        let (hour, day) = (3_600, 86_400);
+        let mut all: Vec<SnapshotInfo> = [
+            -2 * day,
+            -2 * day + hour,
+            -2 * day + 2 * hour,
+            -day + 1,
+            -day + hour,
+            -hour,
+            -hour + 60,
+            -60,
+            0,
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(number, seconds)| of_follow(number as u8 + 1, seconds))
+        .collect();
+        assert_eq!(lines(&all), [(3, 3), (4, 1), (5, 1), (8, 3), (9, 1)]);
+        // Others stand where they belong, and what has something to tell stands alone.
+        all[6].snapshot.tags.clear();
+        assert_eq!(lines(&all), [(3, 3), (4, 1), (5, 1), (7, 1), (8, 2), (9, 1)]);
+        all[1].snapshot.suspect = Some("small".to_owned());
+        all[8].snapshot.job = "other".to_owned();
+        assert_eq!(lines(&all), [(2, 1), (3, 2), (4, 1), (5, 1), (7, 1), (8, 2), (9, 1)]);
+        assert_eq!(lines(&[]), []);
+    }
 }

@@ -19,6 +19,7 @@ mod scan;
 mod shared;
 mod stream;
 mod suspect;
+mod unchanged;
 mod walker;
 mod worker;
 
@@ -56,10 +57,12 @@ pub struct Options {
     pub own: Vec<PathBuf>,
     /// Do not cross into other file systems.
     pub one_file_system: bool,
-    /// The user's tags.
+    /// The user's tags, or the mark of a follower.
     pub tags: Vec<String>,
     /// What is gone is meant to be gone: the snapshot is not held against earlier ones.
     pub accept_loss: bool,
+    /// Make no snapshot where nothing changed since the last one.
+    pub skip_unchanged: bool,
     /// Look, but store nothing.
     pub dry_run: bool,
     /// How thoroughly to look.

@@ -11,7 +11,7 @@ use super::run::Job;
 use super::shared::Shared;
 use super::walker::Walker;
 use super::worker::Worker;
-use super::{BackupError, Options, Report, stream, suspect};
+use super::{BackupError, Options, Report, stream, suspect, unchanged};
 use crate::base::id::{BlobId, ObjectHash};
 use crate::base::{bytes, clock};
 use crate::format::content::BlobKind;
@@ -294,9 +294,14 @@ impl<'a> Pass<'a> {
             program: concat!("mailark ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let transaction = self.transaction.into_inner().expect("no holder panics");
-        let hash = if self.options.dry_run { None } else { Some(transaction.commit(&snapshot)?.1) };
+        let dry_run = self.options.dry_run;
+        let unchanged =
+            self.options.skip_unchanged && !dry_run && unchanged::says_nothing_new(parent, &snapshot);
+        let writes = !dry_run && !unchanged;
+        let hash = if writes { Some(transaction.commit(&snapshot)?.1) } else { None };
         Ok(Report {
             snapshot: hash,
+            unchanged,
             parent: parent.map(|info| info.hash),
             totals,
             parent_totals: before,

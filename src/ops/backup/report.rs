@@ -20,8 +20,10 @@ pub struct Finding {
 /// What a backup did.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The snapshot; `None` after a dry run.
+    /// The snapshot; `None` after a dry run, and where nothing changed and that was asked for.
     pub snapshot: Option<ObjectHash>,
+    /// No snapshot was made because the parent says the same.
+    pub unchanged: bool,
     /// Its parent.
     pub parent: Option<ObjectHash>,
     /// Everything it holds.

@@ -9,7 +9,7 @@ use super::recorder::{Recorder, Recording};
 use super::scan::Scan;
 use super::shared::{Counts, Findings, Shared, SplitKeys};
 use super::walker::{Parent, Walker};
-use super::{BackupError, Care, Options, Report};
+use super::{BackupError, Care, Options, Report, unchanged};
 use crate::base::clock;
 use crate::base::id::ObjectHash;
 use crate::base::interrupt::Interrupt;
@@ -51,7 +51,7 @@ pub fn run(
         let ledger = Ledger::read(repository)?;
         let attempt = Attempt { repository, index, options, ledger: &ledger, replaces, progress, interrupt };
         let (report, recording) = attempt.run()?;
-        let Some(hash) = report.snapshot else { return Ok(report) };
+        let Some(hash) = report.snapshot else { return Ok(unchanged::keep_sightings(report, recording)) };
         let counted_on = CountedOn { repository, index, ledger: &ledger };
         if counted_on.still_stands(&hash, interrupt)? {
             counted_on.settle(&options.job, &hash);

@@ -3,6 +3,7 @@
 mod period;
 mod plan;
 mod policy;
+mod thin;
 mod times;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod testing;
 pub use period::{Period, PeriodError};
 pub use plan::{Group, GroupBy, GroupKey, HoldsMailOf, Plan, Verdict, by_name, by_policy, groups};
 pub use policy::{Policy, Reason};
+pub use thin::{by_thinning, has_surplus};
 pub use times::{Times, effective};
 
 use crate::base::id::ObjectHash;

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::tz::TimeZone;
 
 use super::period::{Period, timestamp};
+use super::thin;
 use crate::base::clock::UnixNanos;
 use crate::repo::snapshots::{Filter, SnapshotInfo};
 
@@ -73,6 +74,8 @@ pub enum Reason {
     Newest,
     /// No rule keeps it, but it is the newest that is not suspect.
     NewestGood,
+    /// No policy is there to let it go.
+    NoPolicy,
     /// The hold of that number.
     Hold(u64),
 }
@@ -91,16 +94,17 @@ impl fmt::Display for Reason {
             Reason::HoldDown => "hold-down",
             Reason::Newest => "newest",
             Reason::NewestGood => "newest good one",
+            Reason::NoPolicy => "no policy",
             Reason::Hold(number) => return write!(f, "hold {number}"),
         })
     }
 }
 
 /// What tells two buckets apart; the offset makes two of the hour that a clock shows twice.
-type Bucket = [i32; 4];
+pub(super) type Bucket = [i32; 4];
 
 /// The bucket of each calendar rule that a moment falls into.
-fn buckets(at: UnixNanos, zone: &TimeZone) -> [Bucket; 5] {
+pub(super) fn buckets(at: UnixNanos, zone: &TimeZone) -> [Bucket; 5] {
     let local = timestamp(at).to_zoned_datetime(zone.clone());
     let (year, month, day) = (i32::from(local.year()), i32::from(local.month()), i32::from(local.day()));
     let week = local.date().iso_week_date();
@@ -136,7 +140,8 @@ impl Policy {
     /// Why each snapshot of a group stays; those without a reason go. `group` begins with the newest and is given
     /// with the times of [`super::times`].
     ///
-    /// A suspect snapshot stands for nothing while the group has a good one.
+    /// A suspect snapshot stands for nothing while the group has a good one. Of old snapshots of a follower only the
+    /// last of each hour counts, unless a tag rule names them.
     pub fn judge(&self, group: &[(&SnapshotInfo, UnixNanos)], zone: &TimeZone) -> Vec<Vec<Reason>> {
         let mut reasons = vec![Vec::new(); group.len()];
         let Some(newest) = group.iter().map(|(_, at)| *at).max() else { return reasons };
@@ -146,8 +151,9 @@ impl Policy {
         let tagged = Filter { tag_groups: self.tags.clone(), ..Filter::default() };
         let mut left = self.counts();
         let mut last: [Option<Bucket>; 5] = [None; 5];
-        for ((info, at), reasons) in group.iter().zip(&mut reasons) {
-            if counts(info) {
+        let surplus = thin::surplus(group, self.hold_down, zone);
+        for (((info, at), reasons), is_surplus) in group.iter().zip(&mut reasons).zip(surplus) {
+            if counts(info) && !is_surplus {
                 let now = buckets(*at, zone);
                 for (rule, (reason, left)) in left.iter_mut().enumerate() {
                     // The first rule takes every snapshot, the others one of each bucket.

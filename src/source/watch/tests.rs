@@ -192,3 +192,17 @@ fn the_system_says_its_limit() {
     assert!(system_limit().is_some_and(|limit| limit > 0));
     assert_eq!(number_of("/proc/version"), None);
 }
+
+#[test]
+fn an_attentive_watcher_is_told_of_writing_in_place() {
+    let above = tempfile::tempdir().unwrap();
+    let (path, dir) = folder(&above, "a");
+    fs::write(path.join("mbox"), "one").unwrap();
+    let mut plain = Watcher::new(1).unwrap();
+    let mut attentive = Watcher::attentive(1).unwrap();
+    assert!(plain.watch(&dir, 1).unwrap() && attentive.watch(&dir, 1).unwrap());
+    fs::write(path.join("mbox"), "one, two").unwrap();
+    let told = attentive.drain();
+    assert!(!told.is_empty() && told.iter().all(|event| *event == came(1, "mbox")), "{told:?}");
+    assert_eq!(plain.drain(), []);
+}
