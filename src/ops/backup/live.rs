@@ -135,6 +135,10 @@ impl<'a, 'w> Amend<'a, 'w> {
         if let Some(error) = failed {
             return Err(error);
         }
+        if all {
+            // After an overflow the listings are what the events from now on go by.
+            self.live.take(&mut fresh);
+        }
         *moves = fresh;
         Ok(any)
     }
@@ -143,7 +147,7 @@ impl<'a, 'w> Amend<'a, 'w> {
     fn follow(&mut self, moves: &mut Moves, amended: &mut Amended) -> Result<(), RepoError> {
         let (mut came, mut went) = (Vec::new(), Vec::new());
         let mut pending: Vec<usize> = (0..moves.beings().len()).collect();
-        for _ in 0..CHASES_MAX {
+        for chase in 0..CHASES_MAX {
             let mut missed = Vec::new();
             for being in std::mem::take(&mut pending) {
                 let found = own_trail(moves, being);
@@ -154,6 +158,7 @@ impl<'a, 'w> Amend<'a, 'w> {
             if missed.is_empty() {
                 break;
             }
+            amended.is_unsure |= chase + 1 == CHASES_MAX;
             let before = moves.beings().len();
             self.live.take(moves);
             pending = missed.iter().map(|being| heir(moves, *being, before)).collect();
