@@ -15,6 +15,7 @@
 //! Several processes may hold the same index: readers never wait, writers take turns.
 
 mod change;
+mod database;
 mod error;
 mod filter;
 mod folder;

@@ -7,20 +7,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::database::{Database, checksum, proven};
 use super::error::IndexError;
-use super::folder;
 use super::run::RunRow;
 use super::{PackInfo, PackNumber, Result};
 use crate::base::id::{DomainId, ObjectHash, RepositoryId};
-
-/// "Mlix", so that `file` and a person can tell whose database it is.
-const APPLICATION: i32 = 0x4d6c_6978;
-/// Raised with every change of tables or runs; an index of another version is made anew.
-const VERSION: i32 = 1;
-/// How long a writer waits for another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SCHEMA: [&str; 5] = [
     "CREATE TABLE state (number INTEGER PRIMARY KEY, repository BLOB, generation INTEGER, next_pack INTEGER, \
@@ -34,6 +27,15 @@ const SCHEMA: [&str; 5] = [
     "CREATE TABLE packs (number INTEGER PRIMARY KEY, hash BLOB, size INTEGER, table_sum INTEGER, \
      checksum INTEGER, segment_table BLOB)",
 ];
+
+const DATABASE: Database = Database {
+    application: 0x4d6c_6978, // "Mlix"
+    version: 1,
+    schema: &SCHEMA,
+    busy: Duration::from_secs(10),
+    // A power cut may tear anything here; the checksums notice it, and a rebuild costs seconds.
+    synchronous: "off",
+};
 
 /// What must agree over all tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,20 +102,6 @@ pub(super) struct Rows {
     pub(super) facts: Vec<(String, FactRow)>,
 }
 
-fn checksum(table: &str, fields: &[&[u8]], numbers: &[i64]) -> i64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(table.as_bytes());
-    for field in fields {
-        hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
-    }
-    for number in numbers {
-        hasher.update(&number.to_le_bytes());
-    }
-    let mut sum = [0; 8];
-    hasher.finalize_xof().fill(&mut sum);
-    i64::from_le_bytes(sum)
-}
-
 pub(super) fn run_checksum(run: &RunRow) -> i64 {
     checksum("runs", &[&run.id, &run.domain.0], &[run.records.into(), run.buckets.into()])
 }
@@ -141,63 +129,19 @@ pub(super) fn pack_checksum(
     checksum("packs", &[&delta.0, &hash.0], &[number.into(), size, table_sum])
 }
 
-fn proven(is_right: bool, table: &str) -> Result<()> {
-    if is_right { Ok(()) } else { Err(IndexError::damaged(format!("table {table}"))) }
-}
-
 /// Opens a database that is there.
 pub(super) fn open(path: &Path) -> Result<Connection> {
-    if !path.is_file() {
-        return Err(IndexError::damaged("no database"));
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = configured(Connection::open_with_flags(path, flags)?)?;
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    proven(number("application_id")? == APPLICATION && number("user_version")? == VERSION, "version")?;
-    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY rowid")?;
-    let found = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    drop(statement);
-    proven(found == SCHEMA, "schema")?;
-    Ok(connection)
+    DATABASE.open(path)
 }
 
 /// Makes the database of an empty index.
 pub(super) fn create(path: &Path, repository: &RepositoryId) -> Result<Connection> {
-    folder::create_file(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = configured(Connection::open_with_flags(path, flags)?)?;
-    // Readers do not wait for a writer; a file system that cannot do it keeps the rollback journal.
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    fill(&mut connection, repository)?;
-    Ok(connection)
+    DATABASE.create(path, |connection| write_state(connection, repository, &StateRow::default()))
 }
 
 /// Makes the database of an empty index in memory.
 pub(super) fn create_in_memory(repository: &RepositoryId) -> Result<Connection> {
-    let mut connection = configured(Connection::open_in_memory()?)?;
-    fill(&mut connection, repository)?;
-    Ok(connection)
-}
-
-fn configured(connection: Connection) -> Result<Connection> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    // A power cut may tear anything here; the checksums notice it, and a rebuild costs seconds.
-    connection.pragma_update(None, "synchronous", "off")?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    Ok(connection)
-}
-
-fn fill(connection: &mut Connection, repository: &RepositoryId) -> Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for statement in SCHEMA {
-        transaction.execute_batch(statement)?;
-    }
-    write_state(&transaction, repository, &StateRow::default())?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    Ok(transaction.commit()?)
+    DATABASE.create_in_memory(|connection| write_state(connection, repository, &StateRow::default()))
 }
 
 pub(super) fn write_state(

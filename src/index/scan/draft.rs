@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, params};
 
-use super::{Binding, FolderKey, FolderState, Trace, binding_checksum, checksum, leaf_checksum, traces};
+use super::{
+    Binding, FolderKey, FolderState, Trace, binding_checksum, folder_checksum, leaf_checksum, traces,
+};
 use crate::base::id::BlobId;
 use crate::index::Result;
 
@@ -45,7 +47,7 @@ impl Draft {
         let state = state.encode(key);
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)")?
-            .execute(params![number, state, checksum("folders", number, &[&state])])?;
+            .execute(params![number, state, folder_checksum(number, &state)])?;
         let mut there = self.leaves(number)?;
         for (page, found) in pages {
             let bytes = traces::encode(found);

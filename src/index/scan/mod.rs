@@ -18,22 +18,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
 pub use draft::Draft;
 pub use traces::{Trace, Traces};
 
 use super::Result;
+use super::database::{Database, checksum};
 use super::error::IndexError;
-use super::folder::{self, create_file};
+use super::folder;
 use crate::base::bytes::hex;
 use crate::base::id::{BlobId, DomainId, HostId, ObjectHash, RepositoryId};
-
-/// "Mlsc".
-const APPLICATION: i32 = 0x4d6c_7363;
-/// Raised with every change of tables or rows; a cache of another version is made anew.
-const VERSION: i32 = 1;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SCHEMA: [&str; 6] = [
     "CREATE TABLE binding (number INTEGER PRIMARY KEY, owner BLOB, snapshot BLOB, rules BLOB, ended INTEGER, \
@@ -44,6 +39,15 @@ const SCHEMA: [&str; 6] = [
     "CREATE TABLE contents (folder INTEGER, page BLOB, bytes BLOB, PRIMARY KEY (folder, page)) WITHOUT ROWID",
     "CREATE TABLE places (inode INTEGER, leaf INTEGER, PRIMARY KEY (inode, leaf)) WITHOUT ROWID",
 ];
+
+const DATABASE: Database = Database {
+    application: 0x4d6c_7363, // "Mlsc"
+    version: 2,
+    schema: &SCHEMA,
+    busy: Duration::from_secs(5),
+    // Rows of two runs must not mix, whatever a power cut takes.
+    synchronous: "normal",
+};
 
 /// Whose cache it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,52 +214,21 @@ pub struct ScanCache {
     binding: Option<Binding>,
 }
 
-fn checksum(table: &str, number: i64, fields: &[&[u8]]) -> i64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(table.as_bytes()).update(&number.to_le_bytes());
-    for field in fields {
-        hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
-    }
-    i64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a digest holds 8 bytes"))
+fn folder_checksum(number: i64, state: &[u8]) -> i64 {
+    checksum("folders", &[state], &[number])
 }
 
 fn leaf_checksum(folder: i64, page: &[u8], traces: &[u8]) -> i64 {
-    checksum("leaves", folder, &[page, traces])
+    checksum("leaves", &[page, traces], &[folder])
 }
 
 fn binding_checksum(owner: &[u8], binding: &Binding) -> i64 {
-    checksum("binding", 0, &[owner, &binding.snapshot.0, &binding.rules, &binding.ended.to_le_bytes()])
+    checksum("binding", &[owner, &binding.snapshot.0, &binding.rules], &[binding.ended])
 }
 
 /// The folder of a repository's scan caches below the cache directory.
 fn folder_of(cache: &Path, repository: &RepositoryId) -> PathBuf {
     cache.join(repository.to_string()).join("scan")
-}
-
-fn connect(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    Ok(connection)
-}
-
-fn open_proven(path: &Path) -> Result<Connection> {
-    let connection = connect(path)?;
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    if number("application_id")? != APPLICATION || number("user_version")? != VERSION {
-        return Err(IndexError::damaged("version of the scan cache"));
-    }
-    let mut statement =
-        connection.prepare("SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY rowid")?;
-    let found = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    drop(statement);
-    match found == SCHEMA {
-        true => Ok(connection),
-        false => Err(IndexError::damaged("schema of the scan cache")),
-    }
 }
 
 fn create(path: &Path) -> Result<Connection> {
@@ -264,17 +237,7 @@ fn create(path: &Path) -> Result<Connection> {
         name.push(suffix);
         let _ = std::fs::remove_file(name);
     }
-    create_file(path)?;
-    let connection = connect(path)?;
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    for statement in SCHEMA {
-        connection.execute_batch(statement)?;
-    }
-    connection.pragma_update(None, "application_id", APPLICATION)?;
-    connection.pragma_update(None, "user_version", VERSION)?;
-    connection.execute_batch("COMMIT")?;
-    Ok(connection)
+    DATABASE.create(path, |_| Ok(()))
 }
 
 impl ScanCache {
@@ -284,7 +247,7 @@ impl ScanCache {
         let folder = folder_of(cache, &owner.repository);
         folder::make_folder(&folder)?;
         let path = folder.join(format!("{}.db", hex(&digest[..8])));
-        let connection = match open_proven(&path) {
+        let connection = match DATABASE.open(&path) {
             Ok(connection) => connection,
             Err(IndexError::Busy) => return Err(IndexError::Busy),
             Err(_) => create(&path)?,
@@ -328,7 +291,7 @@ impl ScanCache {
         let found = statement
             .query_row([key.number()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))
             .optional()?;
-        let proven = found.filter(|(state, sum)| *sum == checksum("folders", key.number(), &[state]));
+        let proven = found.filter(|(state, sum)| *sum == folder_checksum(key.number(), state));
         Ok(proven.and_then(|(state, _)| FolderState::decode(&state, key)))
     }
 
@@ -379,7 +342,7 @@ impl ScanCache {
 
     /// Begins to write what a run sees, beside what is there until [`Draft::commit`].
     pub fn draft(&self) -> Result<Draft> {
-        let draft = Draft::begin(connect(&self.path)?, self.owner, self.binding.is_some())?;
+        let draft = Draft::begin(DATABASE.connect(&self.path)?, self.owner, self.binding.is_some())?;
         // Another run may have been faster.
         if self.read_binding()? == self.binding { Ok(draft) } else { Err(IndexError::Busy) }
     }

@@ -68,7 +68,7 @@ fn another_job_has_another_cache() {
 
 /// Moves what the journal holds into the file itself.
 fn mine_without_journal(path: &Path) {
-    let connection = connect(path).unwrap();
+    let connection = DATABASE.connect(path).unwrap();
     connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
 }
 

@@ -1,0 +1,113 @@
+//! SQLite files of this room: how they are told from others, opened, and made; and the checksum of their rows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::Result;
+use super::error::IndexError;
+use super::folder;
+
+/// A kind of database.
+pub(super) struct Database {
+    /// So that `file` and a person can tell whose it is.
+    pub(super) application: i32,
+    /// Raised with every change of tables or of what they mean; one of another version is made anew.
+    pub(super) version: i32,
+    /// Makes the tables, in this order.
+    pub(super) schema: &'static [&'static str],
+    /// How long a writer waits for another process.
+    pub(super) busy: Duration,
+    /// What SQLite does against power cuts.
+    pub(super) synchronous: &'static str,
+}
+
+impl Database {
+    /// Opens one that is there, and proves that it is of this kind.
+    pub(super) fn open(&self, path: &Path) -> Result<Connection> {
+        if !path.is_file() {
+            return Err(IndexError::damaged("no database"));
+        }
+        let connection = self.connect(path)?;
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        let is_ours =
+            number("application_id")? == self.application && number("user_version")? == self.version;
+        proven(is_ours, "version")?;
+        let mut statement = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY rowid")?;
+        let found = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+        drop(statement);
+        proven(found == self.schema, "schema")?;
+        Ok(connection)
+    }
+
+    /// Opens one that was proven.
+    pub(super) fn connect(&self, path: &Path) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        self.configured(Connection::open_with_flags(path, flags)?)
+    }
+
+    /// Makes one where there is none; `fill` writes its first rows.
+    pub(super) fn create(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&Connection) -> Result<()>,
+    ) -> Result<Connection> {
+        folder::create_file(path)?;
+        let mut connection = self.connect(path)?;
+        // Readers do not wait for a writer; a file system that cannot do it keeps the rollback journal.
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        self.fill(&mut connection, fill)?;
+        Ok(connection)
+    }
+
+    /// Makes one in memory.
+    pub(super) fn create_in_memory(
+        &self,
+        fill: impl FnOnce(&Connection) -> Result<()>,
+    ) -> Result<Connection> {
+        let mut connection = self.configured(Connection::open_in_memory()?)?;
+        self.fill(&mut connection, fill)?;
+        Ok(connection)
+    }
+
+    fn configured(&self, connection: Connection) -> Result<Connection> {
+        connection.busy_timeout(self.busy)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        connection.pragma_update(None, "synchronous", self.synchronous)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(connection)
+    }
+
+    fn fill(&self, connection: &mut Connection, fill: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for statement in self.schema {
+            transaction.execute_batch(statement)?;
+        }
+        fill(&transaction)?;
+        transaction.pragma_update(None, "application_id", self.application)?;
+        transaction.pragma_update(None, "user_version", self.version)?;
+        Ok(transaction.commit()?)
+    }
+}
+
+/// Calls a table damaged unless it is right.
+pub(super) fn proven(is_right: bool, table: &str) -> Result<()> {
+    if is_right { Ok(()) } else { Err(IndexError::damaged(format!("table {table}"))) }
+}
+
+/// Covers a row's table and all its fields.
+pub(super) fn checksum(table: &str, fields: &[&[u8]], numbers: &[i64]) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(table.as_bytes());
+    for field in fields {
+        hasher.update(&(field.len() as u64).to_le_bytes()).update(field);
+    }
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    let mut sum = [0; 8];
+    hasher.finalize_xof().fill(&mut sum);
+    i64::from_le_bytes(sum)
+}
