@@ -180,6 +180,27 @@ pub fn tops(reader: &BlobReader<'_>, snapshot: &Snapshot, wanted: &[u8]) -> Tops
     found
 }
 
+/// The listing of a folder, out of those parts of a snapshot (path and listing) that may hold it.
+pub fn tree_at<'p>(
+    reader: &BlobReader<'_>,
+    parts: impl Iterator<Item = (&'p [u8], &'p Tree)>,
+    folder: &[u8],
+) -> Result<Option<Tree>, RepoError> {
+    let part = parts.filter(|(path, _)| is_within(folder, path)).max_by_key(|(path, _)| path.len());
+    let Some((path, &(mut tree))) = part else { return Ok(None) };
+    let mut at = part_folder(path).to_vec();
+    while at != folder {
+        let rest = &folder[at.len()..];
+        let name = rest.split(|&byte| byte == b'/').find(|name| !name.is_empty()).unwrap_or_default();
+        match tree::find(&tree, name, &mut |id: &BlobId| reader.page(id))?.map(|entry| entry.node) {
+            Some(Node::Folder(below)) => tree = below,
+            _ => return Ok(None),
+        }
+        at = join(&at, name);
+    }
+    Ok(Some(tree))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

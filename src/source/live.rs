@@ -5,11 +5,12 @@
 //! listing them once more.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
-use super::dir::OpenDir;
+use super::dir::{Name, OpenDir};
 use super::meta::{FileKey, Meta};
 use super::moves::Moves;
-use super::watch::{Event, Token, Watcher};
+use super::watch::{Token, Watcher};
 
 /// Watches that are asked for at most; each takes about a kilobyte of the kernel's memory.
 const WATCHES_MAX: usize = 1 << 16;
@@ -43,11 +44,6 @@ impl Live {
         Live { watcher: Watcher::new(WATCHES_MAX).ok(), ..Live::default() }
     }
 
-    /// Begins without events, as on a system that has none.
-    pub fn without_events() -> Live {
-        Live::default()
-    }
-
     /// Watches a folder whose listing is known, and that is not listed again; `meta` was read before.
     pub fn pass_over(&mut self, dir: &OpenDir, logical: Vec<u8>, meta: &Meta, is_remote: bool) {
         self.add(dir, logical, meta, is_remote);
@@ -60,7 +56,7 @@ impl Live {
     }
 
     fn add(&mut self, dir: &OpenDir, logical: Vec<u8>, meta: &Meta, is_remote: bool) -> Token {
-        let touched = (meta.mtime(), meta.ctime());
+        let touched = touched(meta);
         if let Some(&token) = self.tokens.get(&dir.key()) {
             self.folders[token as usize].touched = touched;
             return token;
@@ -88,59 +84,33 @@ impl Live {
         }
     }
 
+    /// The folders, in the order in which the walk came to them.
+    pub fn tokens(&self) -> Range<Token> {
+        0..self.folders.len() as Token
+    }
+
     /// Opens a folder once more; `None` when another stands in its place.
     pub fn open(&self, token: Token) -> Option<OpenDir> {
         let folder = self.folder(token);
-        let dir = OpenDir::open_path(&folder.path, folder.path.clone()).ok()?;
-        (dir.key() == folder.key).then_some(dir)
+        OpenDir::open_again(&folder.path, folder.key).ok()
     }
 
-    /// Lists the folders once more that were touched since they were looked at last, and that events do not tell of
-    /// (of none, after an overflow). `names` gives what was seen in one. True when there were any.
-    pub fn compare(
-        &mut self,
-        all: bool,
-        moves: &mut Moves,
-        names: &mut dyn FnMut(Token) -> HashSet<Vec<u8>>,
-    ) -> bool {
-        let mut any = false;
-        for token in 0..self.folders.len() as Token {
-            if self.folder(token).is_watched && !all {
-                continue;
-            }
-            let Some(dir) = self.open(token) else { continue };
-            let Ok(meta) = dir.meta() else { continue };
-            let touched = (meta.mtime(), meta.ctime());
-            if touched == self.folder(token).touched {
-                continue;
-            }
-            any = true;
-            self.folders[token as usize].touched = touched;
-            let seen = names(token);
-            let now: HashSet<Vec<u8>> = dir.names().0.into_iter().map(|(_, name)| name.into()).collect();
-            let event = |name: &Vec<u8>, came: bool| match came {
-                true => Event::Came { token, name: name.as_slice().into(), cookie: None },
-                false => Event::Went { token, name: name.as_slice().into(), cookie: None },
-            };
-            moves.take(seen.difference(&now).map(|name| event(name, false)));
-            moves.take(now.difference(&seen).map(|name| event(name, true)));
+    /// The names that are in a folder now, if it was touched since it was looked at last and events do not tell of it;
+    /// after an overflow they tell of none, which is `all`.
+    pub fn list_again(&mut self, token: Token, all: bool) -> Option<HashSet<Name>> {
+        if self.folder(token).is_watched && !all {
+            return None;
         }
-        any
+        let dir = self.open(token)?;
+        let touched = touched(&dir.meta().ok()?);
+        let before = &mut self.folders[token as usize].touched;
+        if std::mem::replace(before, touched) == touched {
+            return None;
+        }
+        Some(dir.names().0.into_iter().map(|(_, name)| name).collect())
     }
+}
 
-    /// Folders that were added.
-    pub fn len(&self) -> usize {
-        self.folders.len()
-    }
-
-    /// No folder was added.
-    pub fn is_empty(&self) -> bool {
-        self.folders.is_empty()
-    }
-
-    /// Folders that are watched, and those that are compared.
-    pub fn counts(&self) -> (usize, usize) {
-        let watched = self.folders.iter().filter(|folder| folder.is_watched).count();
-        (watched, self.folders.len() - watched)
-    }
+fn touched(meta: &Meta) -> (i64, i64) {
+    (meta.mtime(), meta.ctime())
 }

@@ -97,11 +97,6 @@ impl Moves {
     pub fn beings(&self) -> &[Being] {
         &self.beings
     }
-
-    /// Did anything happen at all?
-    pub fn is_empty(&self) -> bool {
-        self.beings.is_empty() && self.gone.is_empty() && !self.is_incomplete
-    }
 }
 
 impl Being {

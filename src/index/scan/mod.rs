@@ -268,6 +268,12 @@ impl ScanCache {
         self.binding.as_ref()
     }
 
+    /// The cache, if it speaks of this snapshot.
+    pub fn of(self, snapshot: &ObjectHash) -> Option<ScanCache> {
+        let is_of_it = self.binding.is_some_and(|binding| binding.snapshot == *snapshot);
+        is_of_it.then_some(self)
+    }
+
     fn read_binding(&self) -> Result<Option<Binding>> {
         let mut statement = self
             .connection

@@ -3,13 +3,13 @@
 use std::sync::{Arc, RwLock};
 
 use super::BackupError;
-use super::parent::{Known, ParentFolder};
+use super::parent::ParentFolder;
 use super::reason::{Same, Why};
 use super::scan::{Scan, stamp};
 use crate::base::clock;
 use crate::base::id::BlobId;
 use crate::crypto::blob_id::BlobNamer;
-use crate::format::page::{Entry, Node};
+use crate::format::page::Entry;
 use crate::format::snapshot::Tree;
 use crate::index::Index;
 use crate::index::scan::{FolderKey, FolderState, Owner, ScanCache, Stamp};
@@ -17,7 +17,7 @@ use crate::repo::packs::PackMap;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::tree::find;
-use crate::repo::view::{is_within, join, part_folder};
+use crate::repo::view::tree_at;
 use crate::repo::{Repository, deltas};
 use crate::source::dir::{Listed, OpenDir};
 use crate::source::file_system::FileSystem;
@@ -89,7 +89,9 @@ pub fn explain(
     let mut scan = scan(repository, question, &reader);
     let key = FolderKey::of(folder);
     let state = scan.state(&key);
-    let known = tree_at(&reader, info, folder);
+    let parts = info.snapshot.parts.iter().map(|part| (part.path.as_slice(), &part.tree));
+    // Without a page of the parent a backup reads again.
+    let known = tree_at(&reader, parts, folder).ok().flatten();
     let here = folder_of(&dir)?;
     let (own_name, started) = (split(folder).1, info.snapshot.started);
     let recall = Arc::new(scan.recall(&key, &here, is_of_messages(own_name)));
@@ -98,15 +100,8 @@ pub fn explain(
         None => ParentFolder::none(),
     };
     let stamps = stamps(&mut scan, &key, state.as_ref(), &here, known.as_ref());
-    let verdict = match parent.look_up(&listed) {
-        Known::File(_) if stamps.is_passed_over => Ok(Same::Folder),
-        Known::File(file) => Ok(file.same),
-        Known::Unknown(why @ (Why::New | Why::Replaced)) if is_of_messages(own_name) => {
-            scan.moved(&listed).map(|file| file.same).ok_or(why)
-        }
-        Known::Unknown(why) => Err(why),
-        Known::Folder(..) => Err(Why::Replaced),
-    };
+    let known_file = scan.recognise(parent.look_up(&listed), &listed, is_of_messages(own_name));
+    let verdict = known_file.map(|file| if stamps.is_passed_over { Same::Folder } else { file.same });
     let fetch = |id: &BlobId| reader.page(id);
     let entry = known.and_then(|tree| find(&tree, name, &mut { fetch }).ok().flatten());
     let is_cached = scan.cache.is_some();
@@ -118,7 +113,7 @@ fn scan<'a>(repository: &Repository, question: &Question<'_>, reader: &'a BlobRe
     let (host, domain, job) = (info.host, info.domain, info.snapshot.job.clone());
     let owner = Owner { repository: repository.id(), host, domain, job };
     let cache = question.cache_dir.and_then(|dir| ScanCache::open(dir, &owner).ok());
-    let cache = cache.filter(|cache| cache.binding().is_some_and(|binding| binding.snapshot == info.hash));
+    let cache = cache.and_then(|cache| cache.of(&info.hash));
     let may_pass_over = cache.is_some();
     let started = clock::now() as i64;
     Scan { cache, may_pass_over, reader: Some(reader), started, ..Scan::none() }
@@ -166,22 +161,4 @@ fn stamps(
         is_passed_over,
         is_due: scan.is_due(key, state),
     }
-}
-
-/// The listing of a folder in a snapshot.
-fn tree_at(reader: &BlobReader<'_>, info: &SnapshotInfo, folder: &[u8]) -> Option<Tree> {
-    let parts = info.snapshot.parts.iter().filter(|part| is_within(folder, &part.path));
-    let part = parts.max_by_key(|part| part.path.len())?;
-    let mut tree = part.tree;
-    let mut at = part_folder(&part.path).to_vec();
-    while at != folder {
-        let rest = folder.strip_prefix(at.as_slice())?;
-        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-        let name = rest.split(|&byte| byte == b'/').next()?.to_vec();
-        let entry = find(&tree, &name, &mut |id: &BlobId| reader.page(id)).ok()??;
-        let Node::Folder(below) = entry.node else { return None };
-        tree = below;
-        at = join(&at, &name);
-    }
-    Some(tree)
 }

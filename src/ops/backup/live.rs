@@ -17,12 +17,14 @@ use crate::repo::RepoError;
 use crate::repo::edit::Edit;
 use crate::repo::reader::BlobReader;
 use crate::repo::tree::{Listing, find};
-use crate::repo::view::{is_within, join, part_folder};
+use crate::repo::view::{is_within, part_folder, tree_at};
+use crate::source::dir::Name;
 use crate::source::live::Live;
 use crate::source::meta::Kind;
 use crate::source::moves::{Being, Moves, Place};
 use crate::source::shape::{Shape, UID_LIST};
-use crate::source::watch::Token;
+use crate::source::start::split;
+use crate::source::watch::{Event, Token};
 
 /// How often what moves on is run after.
 const CHASES_MAX: usize = 50;
@@ -103,37 +105,21 @@ impl<'a, 'w> Amend<'a, 'w> {
     /// Lists again what events do not tell of; true when something moved there.
     fn compare(&mut self, moves: &mut Moves) -> Result<bool, RepoError> {
         let all = moves.is_incomplete;
-        let mut fresh = Moves::default();
-        let mut seen: HashMap<Token, HashSet<Vec<u8>>> = HashMap::new();
-        let mut failed = None;
-        let (parts, reader) = (self.parts, self.reader);
-        let decided = &self.decided;
-        let live = &mut *self.live;
-        let paths: Vec<Vec<u8>> =
-            (0..live.len()).map(|token| live.folder(token as Token).logical.clone()).collect();
-        let any = live.compare(all, &mut fresh, &mut |token| match names_of(
-            parts,
-            reader,
-            &paths[token as usize],
-        ) {
-            Ok(mut names) => {
-                for ((of, name), entry) in decided.iter().filter(|((of, _), _)| *of == token) {
-                    debug_assert_eq!(*of, token);
-                    match entry {
-                        Some(_) => names.insert(name.to_vec()),
-                        None => names.remove(&**name),
-                    };
-                }
-                seen.insert(token, names.clone());
-                names
-            }
-            Err(error) => {
-                failed.get_or_insert(error);
-                HashSet::new()
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
+        let (mut fresh, mut any) = (Moves::default(), false);
+        for token in self.live.tokens() {
+            let Some(now) = self.live.list_again(token, all) else { continue };
+            any = true;
+            let seen = self.names_seen(token)?;
+            fresh.take(seen.difference(&now).map(|name| Event::Went {
+                token,
+                name: name.clone(),
+                cookie: None,
+            }));
+            fresh.take(now.difference(&seen).map(|name| Event::Came {
+                token,
+                name: name.clone(),
+                cookie: None,
+            }));
         }
         if all {
             // After an overflow the listings are what the events from now on go by.
@@ -141,6 +127,32 @@ impl<'a, 'w> Amend<'a, 'w> {
         }
         *moves = fresh;
         Ok(any)
+    }
+
+    /// The names that the snapshot has in a folder, as decided so far.
+    fn names_seen(&mut self, token: Token) -> Result<HashSet<Name>, RepoError> {
+        let (tree, reader) = (self.tree(token)?, self.reader);
+        let entries = tree.iter().flat_map(|tree| Listing::new(tree, |id: &BlobId| reader.page(id)));
+        let mut names: HashSet<Name> =
+            entries.map(|entry| Ok(entry?.name.into())).collect::<Result<_, RepoError>>()?;
+        for ((_, name), entry) in self.decided.iter().filter(|((of, _), _)| *of == token) {
+            match entry {
+                Some(_) => names.insert(name.clone()),
+                None => names.remove(name),
+            };
+        }
+        Ok(names)
+    }
+
+    /// The listing of a folder as the walk left it.
+    fn tree(&mut self, token: Token) -> Result<Option<Tree>, RepoError> {
+        if let Some(tree) = self.trees.get(&token) {
+            return Ok(*tree);
+        }
+        let parts = self.parts.iter().map(|(path, tree)| (path.as_slice(), tree));
+        let tree = tree_at(self.reader, parts, &self.live.folder(token).logical)?;
+        self.trees.insert(token, tree);
+        Ok(tree)
     }
 
     /// Goes through what happened, and runs after what goes on moving.
@@ -205,10 +217,12 @@ impl<'a, 'w> Amend<'a, 'w> {
             }
             self.settle_twin(&mut wanted, &place, &entry, amended);
         }
-        let (parts, reader) = (self.parts, self.reader);
-        let listed = (0..self.live.len() as Token).filter(|token| self.live.folder(*token).is_listed);
-        for token in listed.collect::<Vec<Token>>() {
-            let Some(tree) = tree_at(parts, reader, &self.live.folder(token).logical)? else { continue };
+        let reader = self.reader;
+        for token in self.live.tokens() {
+            if !self.live.folder(token).is_listed {
+                continue;
+            }
+            let Some(tree) = self.tree(token)? else { continue };
             for entry in Listing::new(&tree, |id: &BlobId| reader.page(id)) {
                 let entry = entry?;
                 let place: Place = (token, entry.name.as_slice().into());
@@ -294,7 +308,7 @@ impl<'a, 'w> Amend<'a, 'w> {
             return Ok(true);
         }
         let logical = self.live.folder(place.0).logical.clone();
-        let folder_name = logical.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+        let folder_name = split(&logical).1.to_vec();
         let within = Within { dir: Arc::new(dir), folder_name, shape: Shape::Messages };
         match self.worker.one(&within, &logical, listed)? {
             One::Vanished => Ok(false),
@@ -315,16 +329,8 @@ impl<'a, 'w> Amend<'a, 'w> {
         if let Some(decided) = self.decided.get(place) {
             return Ok(decided.clone());
         }
-        let (parts, reader) = (self.parts, self.reader);
-        let tree = match self.trees.get(&place.0) {
-            Some(tree) => *tree,
-            None => {
-                let tree = tree_at(parts, reader, &self.live.folder(place.0).logical)?;
-                self.trees.insert(place.0, tree);
-                tree
-            }
-        };
-        let Some(tree) = tree else { return Ok(None) };
+        let Some(tree) = self.tree(place.0)? else { return Ok(None) };
+        let reader = self.reader;
         let entry = find(&tree, &place.1, &mut |id: &BlobId| reader.page(id))?;
         Ok(entry.filter(|entry| matches!(entry.node, Node::File(_))))
     }
@@ -340,7 +346,7 @@ impl<'a, 'w> Amend<'a, 'w> {
             if self.uid_lists.contains_key(&logical) || listed.kind != Kind::File {
                 continue;
             }
-            let folder_name = logical.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+            let folder_name = split(&logical).1.to_vec();
             let within = Within { dir: Arc::new(dir), folder_name, shape: Shape::Maildir };
             if let One::Entry(entry) = self.worker.one(&within, &logical, listed)? {
                 self.uid_lists.insert(logical, *entry);
@@ -352,20 +358,18 @@ impl<'a, 'w> Amend<'a, 'w> {
     /// What was decided, as edits of a part's listing.
     pub fn edit(&self, part: &[u8]) -> Edit {
         let mut edit = Edit::default();
+        let above = part_folder(part).len();
         for ((token, name), entry) in &self.decided {
             let folder = &self.live.folder(*token).logical;
             if !is_within(folder, part) {
                 continue;
             }
-            let above = part_folder(part);
-            let below = &folder[above.len()..];
-            let folder = edit.folder(below);
+            let folder = edit.folder(&folder[above..]);
             match entry {
                 Some(entry) => folder.put(entry.clone()),
                 None => folder.remove(name),
             }
         }
-        let above = part_folder(part).len();
         for (folder, entry) in self.uid_lists.iter().filter(|(folder, _)| is_within(folder, part)) {
             edit.folder(&folder[above..]).put(entry.clone());
         }
@@ -396,36 +400,4 @@ fn heir(moves: &Moves, being: usize, before: usize) -> usize {
 fn is_same_message(one: &Entry, other: &Entry) -> bool {
     let (Node::File(file), Node::File(same)) = (&one.node, &other.node) else { return false };
     file.content == same.content && (one.mtime_s, one.mtime_ns) == (other.mtime_s, other.mtime_ns)
-}
-
-/// The listing of a folder in the parts.
-fn tree_at(
-    parts: &[(Vec<u8>, Tree)],
-    reader: &BlobReader<'_>,
-    folder: &[u8],
-) -> Result<Option<Tree>, RepoError> {
-    let part = parts.iter().filter(|(path, _)| is_within(folder, path)).max_by_key(|(path, _)| path.len());
-    let Some((path, mut tree)) = part.cloned() else { return Ok(None) };
-    let mut at = part_folder(&path).to_vec();
-    while at != folder {
-        let rest = &folder[at.len()..];
-        let name =
-            rest.split(|&byte| byte == b'/').find(|name| !name.is_empty()).unwrap_or_default().to_vec();
-        match find(&tree, &name, &mut |id: &BlobId| reader.page(id))?.map(|entry| entry.node) {
-            Some(Node::Folder(below)) => tree = below,
-            _ => return Ok(None),
-        }
-        at = join(&at, &name);
-    }
-    Ok(Some(tree))
-}
-
-fn names_of(
-    parts: &[(Vec<u8>, Tree)],
-    reader: &BlobReader<'_>,
-    folder: &[u8],
-) -> Result<HashSet<Vec<u8>>, RepoError> {
-    let Some(tree) = tree_at(parts, reader, folder)? else { return Ok(HashSet::new()) };
-    let entries = Listing::new(&tree, |id: &BlobId| reader.page(id));
-    entries.map(|entry| Ok(entry?.name)).collect()
 }

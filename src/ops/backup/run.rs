@@ -38,6 +38,7 @@ use crate::source::names::Accounts;
 const PARENT_CACHE_BYTES: usize = 24 << 20;
 /// How often a run begins again because of a prune.
 const ATTEMPTS_MAX: usize = 4;
+
 /// Backs up as `options` say; again when a prune deleted what the run counted on.
 pub fn run(
     repository: &Repository,
@@ -176,12 +177,11 @@ impl Attempt<'_> {
             }
         };
         let recorder = draft.map(Recorder::start);
-        let binding =
-            cache.binding().filter(|binding| parent.is_some_and(|info| info.hash == binding.snapshot));
+        let cache = parent.and_then(|info| cache.of(&info.hash));
+        let binding = cache.as_ref().and_then(ScanCache::binding);
         let may_pass_over = binding.is_some_and(|binding| binding.rules == self.rules())
             && !presence.doubtful
             && options.care == Care::default();
-        let cache = binding.copied().map(|_| cache);
         let sightings = recorder.as_ref().map(Recorder::sender);
         (Scan { cache, may_pass_over, sightings, started, ..Scan::none() }, recorder)
     }

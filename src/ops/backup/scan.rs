@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::parent::{KnownFile, is_same_file};
-use super::reason::Same;
+use super::parent::{Known, KnownFile, is_same_file};
+use super::reason::{Same, Why};
 use crate::base::id::BlobId;
 use crate::format::content::Content;
 use crate::format::page::{Entry, Node, Page};
@@ -234,8 +234,24 @@ impl<'a> Scan<'a> {
         Recall { state: Some(state), traces, contents, is_due }
     }
 
+    /// Decides whether a file is taken from the parent, by what that one says of its name, or else as a message that
+    /// stood elsewhere.
+    pub fn recognise(
+        &mut self,
+        known: Known,
+        listed: &Listed,
+        of_messages: bool,
+    ) -> Result<Box<KnownFile>, Why> {
+        match known {
+            Known::File(file) => Ok(file),
+            Known::Folder(..) => Err(Why::Replaced),
+            Known::Unknown(why @ (Why::New | Why::Replaced)) if of_messages => self.moved(listed).ok_or(why),
+            Known::Unknown(why) => Err(why),
+        }
+    }
+
     /// A message that stood elsewhere in the parent snapshot.
-    pub fn moved(&mut self, listed: &Listed) -> Option<Box<KnownFile>> {
+    fn moved(&mut self, listed: &Listed) -> Option<Box<KnownFile>> {
         let meta = &listed.meta;
         let ended = self.cache.as_ref()?.binding()?.ended;
         // What was born since stood nowhere.

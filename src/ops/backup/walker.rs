@@ -409,12 +409,7 @@ impl<'a, 'p> Walker<'a, 'p> {
             Known::File(_) if look.is_due && look.of_messages && self.scan.is_sampled(&listed.name) => {
                 Err(Why::Sampled)
             }
-            Known::File(file) => Ok(file),
-            Known::Folder(..) => Err(Why::Replaced),
-            Known::Unknown(why @ (Why::New | Why::Replaced)) if look.of_messages => {
-                self.scan.moved(listed).ok_or(why)
-            }
-            Known::Unknown(why) => Err(why),
+            known => self.scan.recognise(known, listed, look.of_messages),
         }
     }
 
