@@ -132,6 +132,30 @@ pub struct Snapshot {
     pub program: String,
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// A good snapshot of nothing, by host mx1 and job mail.
+    pub(crate) fn of_nothing() -> Snapshot {
+        Snapshot {
+            host_name: "mx1".to_owned(),
+            job: "mail".to_owned(),
+            previous: None,
+            previous_sequence: 0,
+            started: 0,
+            ended: 0,
+            parts: Vec::new(),
+            tags: Vec::new(),
+            scan: ScanKind::Stat,
+            suspect: None,
+            replaces: None,
+            problem_count: 0,
+            problems: Vec::new(),
+            vanished: 0,
+            program: String::new(),
+        }
+    }
+}
+
 impl Snapshot {
     /// Sums over all parts.
     pub fn totals(&self) -> Totals {

@@ -221,42 +221,18 @@ pub fn judge<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{DomainId, HostId, ObjectHash, SlotId};
+    use crate::base::id::{HostId, SlotId};
     use crate::format::envelope::SUITE;
     use crate::format::slot::ShortText;
-    use crate::format::snapshot::{ScanKind, Snapshot};
+    use crate::format::snapshot::Snapshot;
 
     const HOUR: i64 = 3_600_000_000_000;
     const LIMITS: Limits = Limits { warning_s: 26 * 3_600, critical_s: 50 * 3_600 };
 
     fn snapshot(host: u8, sequence: u64, ended: i64) -> SnapshotInfo {
-        let snapshot = Snapshot {
-            host_name: "mx1".to_owned(),
-            job: "mail".to_owned(),
-            previous: None,
-            previous_sequence: 0,
-            started: ended - 1,
-            ended,
-            parts: Vec::new(),
-            tags: Vec::new(),
-            scan: ScanKind::Stat,
-            suspect: None,
-            replaces: None,
-            problem_count: 0,
-            problems: Vec::new(),
-            vanished: 0,
-            program: String::new(),
-        };
-        let hash = ObjectHash([sequence as u8; 32]);
-        SnapshotInfo {
-            hash,
-            host: HostId([host; 16]),
-            domain: DomainId::default(),
-            sequence,
-            position: sequence,
-            received: ended.into(),
-            snapshot,
-        }
+        let snapshot = Snapshot { started: ended - 1, ended, ..Snapshot::of_nothing() };
+        let info = SnapshotInfo::numbered(sequence, snapshot);
+        SnapshotInfo { host: HostId([host; 16]), received: ended.into(), ..info }
     }
 
     fn slot(kind: SlotKind, role: Role) -> SlotHeader {

@@ -164,37 +164,12 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::base::id::{DomainId, HostId, ObjectHash};
+
     use crate::format::record::{Replacement, SnapshotName};
-    use crate::format::snapshot::{ScanKind, Snapshot};
+    use crate::format::snapshot::Snapshot;
 
     fn info(sequence: u64) -> SnapshotInfo {
-        let snapshot = Snapshot {
-            host_name: String::new(),
-            job: String::new(),
-            previous: None,
-            previous_sequence: 0,
-            started: 0,
-            ended: 0,
-            parts: Vec::new(),
-            tags: Vec::new(),
-            scan: ScanKind::Full,
-            suspect: None,
-            replaces: None,
-            problem_count: 0,
-            problems: Vec::new(),
-            vanished: 0,
-            program: String::new(),
-        };
-        SnapshotInfo {
-            hash: ObjectHash([sequence as u8; 32]),
-            host: HostId([1; 16]),
-            domain: DomainId::default(),
-            sequence,
-            position: sequence,
-            received: 0,
-            snapshot,
-        }
+        SnapshotInfo::numbered(sequence, Snapshot::of_nothing())
     }
 
     fn held(mut ledger: Ledger, holds: impl IntoIterator<Item = Hold>) -> Ledger {

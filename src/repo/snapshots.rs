@@ -36,6 +36,22 @@ pub struct SnapshotInfo {
     pub snapshot: Snapshot,
 }
 
+#[cfg(test)]
+impl SnapshotInfo {
+    /// Puts a snapshot into its place: number `sequence` of host 1, under a hash of that number.
+    pub(crate) fn numbered(sequence: u64, snapshot: Snapshot) -> SnapshotInfo {
+        SnapshotInfo {
+            hash: ObjectHash([sequence as u8; 32]),
+            host: HostId([1; 16]),
+            domain: DomainId::default(),
+            sequence,
+            position: sequence,
+            received: 0,
+            snapshot,
+        }
+    }
+}
+
 /// What `snapshots/` holds, as far as our keys open it.
 #[derive(Debug, Default)]
 pub struct Listed {

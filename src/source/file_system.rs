@@ -11,10 +11,10 @@ pub struct FileSystem {
     /// How long after its last change something is settled, nanoseconds: what changes within one tick of the clock
     /// that gives the times would not show.
     pub settle: i64,
-    /// Another machine, or a program, keeps it: what happens there is not told.
-    pub is_remote: bool,
     /// The same for change times, which nobody can set.
     pub tick: i64,
+    /// Another machine, or a program, keeps it: what happens there is not told.
+    pub is_remote: bool,
 }
 
 /// On a local disk times come from the kernel's clock, which is the one that we read.
@@ -51,11 +51,6 @@ impl FileSystem {
         let (settle, tick) =
             if is_remote { (SETTLE_REMOTE, SETTLE_REMOTE) } else { (SETTLE_LOCAL, TICK_LOCAL) };
         FileSystem { id, settle, tick, is_remote }
-    }
-
-    /// May another machine change what lies on it, so that this one is told nothing?
-    pub fn is_remote(&self) -> bool {
-        self.settle >= SETTLE_REMOTE
     }
 
     /// Would a change after `now` show in a change time? Some file systems keep whole seconds only.

@@ -13,6 +13,7 @@ use crate::source::exclude::Excludes;
 use crate::source::file_system::FileSystem;
 use crate::source::meta::FileKey;
 use crate::source::problem::join;
+use crate::source::shape::is_of_messages;
 use crate::source::start::{self, Start};
 use crate::source::watch::{self, Event, Token, Watcher};
 
@@ -223,7 +224,7 @@ impl<'a> Folders<'a> {
                 if is_maildir && *name == *b"tmp" {
                     continue;
                 }
-                let of_messages = is_maildir && matches!(&*name, b"cur" | b"new");
+                let of_messages = is_maildir && is_of_messages(&name);
                 left.push(Wanted { path: join(&path, &name), device: Some(device), of_messages });
             }
         }
@@ -237,8 +238,7 @@ impl<'a> Folders<'a> {
     }
 
     fn watch(&mut self, dir: &OpenDir, device: u64, kind: Kind) {
-        let is_remote =
-            *self.remote.entry(dir.key().0).or_insert_with(|| FileSystem::of(dir.fd()).is_remote());
+        let is_remote = *self.remote.entry(dir.key().0).or_insert_with(|| FileSystem::of(dir.fd()).is_remote);
         let token = self.next;
         let is_watched = match &mut self.watcher {
             Some(watcher) => watcher.watch(dir, token).unwrap_or(false),

@@ -229,38 +229,15 @@ pub fn as_json(info: &SnapshotInfo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::DomainId;
-    use crate::format::snapshot::{FOLLOW_TAG, ScanKind, Snapshot};
+
+    use crate::format::snapshot::{FOLLOW_TAG, Snapshot};
 
     const NOON: i64 = 1_767_268_800;
 
     fn of_follow(number: u8, seconds: i64) -> SnapshotInfo {
-        let snapshot = Snapshot {
-            host_name: "mx1".to_owned(),
-            job: "mail".to_owned(),
-            previous: None,
-            previous_sequence: 0,
-            started: (NOON + seconds) * 1_000_000_000,
-            ended: 0,
-            parts: Vec::new(),
-            tags: vec![FOLLOW_TAG.to_owned()],
-            scan: ScanKind::Stat,
-            suspect: None,
-            replaces: None,
-            problem_count: 0,
-            problems: Vec::new(),
-            vanished: 0,
-            program: String::new(),
-        };
-        SnapshotInfo {
-            hash: ObjectHash([number; 32]),
-            host: HostId([1; 16]),
-            domain: DomainId::default(),
-            sequence: number.into(),
-            position: number.into(),
-            received: 0,
-            snapshot,
-        }
+        let (started, tags) = ((NOON + seconds) * 1_000_000_000, vec![FOLLOW_TAG.to_owned()]);
+        let snapshot = Snapshot { started, tags, ..Snapshot::of_nothing() };
+        SnapshotInfo::numbered(number.into(), snapshot)
     }
 
     /// Which snapshot each line shows, and for how many it stands.

@@ -244,6 +244,7 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Ends the pass with its snapshot, unless it is a rehearsal or says nothing new, and tells what it did.
     pub fn commit(
         self,
         walked: Walked<'a>,

@@ -30,41 +30,18 @@ pub(super) fn keep_sightings(report: Report, recording: Option<Recording>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{DomainId, HostId, ObjectHash};
-    use crate::format::snapshot::{Part, PartType, ScanKind, Totals, Tree};
+    use crate::base::id::ObjectHash;
+    use crate::format::snapshot::{Part, PartType, Totals, Tree};
 
     fn snapshot(messages: u64) -> Snapshot {
         let tree = Tree { root: None, levels: 0, totals: Totals { messages, ..Totals::default() } };
-        Snapshot {
-            host_name: "mx1".to_owned(),
-            job: "mail".to_owned(),
-            previous: None,
-            previous_sequence: 0,
-            started: 1,
-            ended: 2,
-            parts: vec![Part { part_type: PartType::Mail, path: b"/m".to_vec(), tree, problems: 0 }],
-            tags: Vec::new(),
-            scan: ScanKind::Stat,
-            suspect: None,
-            replaces: None,
-            problem_count: 0,
-            problems: Vec::new(),
-            vanished: 0,
-            program: String::new(),
-        }
+        let part = Part { part_type: PartType::Mail, path: b"/m".to_vec(), tree, problems: 0 };
+        Snapshot { started: 1, ended: 2, parts: vec![part], ..Snapshot::of_nothing() }
     }
 
     #[test]
     fn anything_new_is_worth_a_snapshot() {
-        let parent = SnapshotInfo {
-            hash: ObjectHash([1; 32]),
-            host: HostId([1; 16]),
-            domain: DomainId::default(),
-            sequence: 1,
-            position: 1,
-            received: 0,
-            snapshot: snapshot(5),
-        };
+        let parent = SnapshotInfo::numbered(1, snapshot(5));
         let skips = |now: &Snapshot| says_nothing_new(Some(&parent), now);
         let later = Snapshot { started: 9, ended: 10, vanished: 3, ..snapshot(5) };
         assert!(skips(&later));

@@ -134,9 +134,9 @@ fn unfinished(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::DomainId;
+
     use crate::format::record::Replacement;
-    use crate::format::snapshot::{ScanKind, Snapshot};
+    use crate::format::snapshot::Snapshot;
     use crate::repo::RepoError;
     use crate::repo::snapshots::SnapshotInfo;
 
@@ -151,25 +151,9 @@ mod tests {
     }
 
     fn info(sequence: u64, previous: Option<u64>) -> SnapshotInfo {
-        let snapshot = Snapshot {
-            host_name: "mx1".to_owned(),
-            job: "mail".to_owned(),
-            previous: previous.map(hash),
-            previous_sequence: previous.unwrap_or(0),
-            started: 0,
-            ended: 0,
-            parts: Vec::new(),
-            tags: Vec::new(),
-            scan: ScanKind::Full,
-            suspect: None,
-            replaces: None,
-            problem_count: 0,
-            problems: Vec::new(),
-            vanished: 0,
-            program: String::new(),
-        };
-        let (host, domain, hash) = (HOST, DomainId::default(), hash(sequence));
-        SnapshotInfo { hash, host, domain, sequence, position: sequence, received: 0, snapshot }
+        let (previous, previous_sequence) = (previous.map(hash), previous.unwrap_or(0));
+        let snapshot = Snapshot { previous, previous_sequence, ..Snapshot::of_nothing() };
+        SnapshotInfo { host: HOST, hash: hash(sequence), ..SnapshotInfo::numbered(sequence, snapshot) }
     }
 
     /// Snapshots 1 to 5, each after the one before, without those in `missing`.
