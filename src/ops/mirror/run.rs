@@ -65,10 +65,11 @@ pub fn run(
     Ok(run.report)
 }
 
-/// Files that a killed run began: with the lock of this one, nobody writes them any more.
+/// What a killed run began and is not collected by any prune: copies, which with the lock of this run nobody writes any
+/// more, and files made to ask for the store's time, which nobody needs once they are open.
 fn clear_leftovers(target: &dyn Storage) -> Result<(), StoreError> {
     for left in target.temporary()? {
-        if left.name.starts_with("mirror-") {
+        if ["mirror-", "probe-"].iter().any(|kind| left.name.starts_with(kind)) {
             target.remove_temporary(&left.name)?;
         }
     }
