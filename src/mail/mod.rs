@@ -2,10 +2,15 @@
 
 pub mod dbox;
 pub mod detect;
+pub mod folder_name;
 pub mod hint;
+pub mod keywords;
+pub mod letter;
 pub mod maildir;
 pub mod mbox;
 pub mod mbox_cuts;
 pub mod message_id;
 pub mod mime;
+pub mod templates;
+pub mod uidlist;
 pub mod user;

@@ -1,0 +1,113 @@
+//! Names of mail folders: as IMAP writes them (modified UTF-7, RFC 3501 section 5.1.3), and as people read them.
+
+use base64_simd::{AsOut, STANDARD};
+
+/// Puts an IMAP name into plain text; what is no modified UTF-7 is kept as it is, bytes that are no text are escaped.
+pub fn decode(name: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = name;
+    while let Some(at) = memchr::memchr(b'&', rest) {
+        text.push_str(&String::from_utf8_lossy(&rest[..at]));
+        let after = &rest[at + 1..];
+        let shifted = memchr::memchr(b'-', after).and_then(|end| Some((decode_shifted(&after[..end])?, end)));
+        match shifted {
+            Some((part, end)) => {
+                text.push_str(&part);
+                rest = &after[end + 1..];
+            }
+            None => {
+                text.push('&');
+                rest = after;
+            }
+        }
+    }
+    text.push_str(&String::from_utf8_lossy(rest));
+    text
+}
+
+/// The text between `&` and `-`.
+fn decode_shifted(code: &[u8]) -> Option<String> {
+    if code.is_empty() {
+        return Some("&".to_owned());
+    }
+    let mut padded: Vec<u8> = code.iter().map(|&byte| if byte == b',' { b'/' } else { byte }).collect();
+    while !padded.len().is_multiple_of(4) {
+        padded.push(b'=');
+    }
+    let bytes = STANDARD.decode_to_vec(&padded).ok()?;
+    if !bytes.len().is_multiple_of(2) {
+        return None;
+    }
+    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    String::from_utf16(&units).ok()
+}
+
+/// Writes a folder's name as IMAP does.
+pub fn encode(text: &str) -> Vec<u8> {
+    let mut name = Vec::new();
+    let mut wide: Vec<u8> = Vec::new();
+    for letter in text.chars() {
+        if (' '..='~').contains(&letter) {
+            shift(&mut wide, &mut name);
+            name.push(letter as u8);
+            if letter == '&' {
+                name.push(b'-');
+            }
+        } else {
+            let mut units = [0; 2];
+            wide.extend(letter.encode_utf16(&mut units).iter().flat_map(|unit| unit.to_be_bytes()));
+        }
+    }
+    shift(&mut wide, &mut name);
+    name
+}
+
+fn shift(wide: &mut Vec<u8>, name: &mut Vec<u8>) {
+    if wide.is_empty() {
+        return;
+    }
+    let mut code = vec![0; STANDARD.encoded_length(wide.len())];
+    let code = STANDARD.encode(wide, code.as_mut_slice().as_out());
+    name.push(b'&');
+    name.extend(
+        code.iter().filter(|&&byte| byte != b'=').map(|&byte| if byte == b'/' { b',' } else { byte }),
+    );
+    name.push(b'-');
+    wide.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (name, text) in [
+            (&b"INBOX"[..], "INBOX"),
+            (b"Entw&APw-rfe", "Entwürfe"),
+            (b"&U,BTFw-", "台北"),
+            (b"A&-B", "A&B"),
+            (b"&2D3cjA-", "\u{1f48c}"),
+        ] {
+            assert_eq!(decode(name), text);
+            assert_eq!(encode(text), name);
+        }
+        for odd in [&b"a&b"[..], b"&AP-", b"&!!-x", b"&2D0-"] {
+            assert_eq!(decode(odd), String::from_utf8_lossy(odd));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(text in "\\PC{0,40}") {
+            prop_assert_eq!(decode(&encode(&text)), text);
+        }
+
+        #[test]
+        fn any_bytes_have_an_answer(name in proptest::collection::vec(any::<u8>(), 0..60)) {
+            decode(&name);
+        }
+    }
+}
