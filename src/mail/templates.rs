@@ -147,7 +147,7 @@ fn variable(text: &str) -> Option<(Token, usize)> {
         return Some((token, end + 3));
     }
     let modifiers = text[1..].bytes().take_while(|byte| !matches!(byte, b'u' | b'n' | b'd')).count();
-    let modifier = &text[1..].as_bytes()[..modifiers];
+    let modifier = &text.as_bytes()[1..1 + modifiers];
     if !modifier.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.') {
         return None;
     }
