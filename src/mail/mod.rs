@@ -3,6 +3,7 @@
 pub mod dbox;
 pub mod detect;
 pub mod folder_name;
+pub mod heading;
 pub mod hint;
 pub mod keywords;
 pub mod letter;
