@@ -9,6 +9,11 @@ use super::Result;
 use super::error::IndexError;
 use super::folder;
 
+/// What a database says of its tables, but for those that SQLite makes by itself: of a UNIQUE column, and of a full-text
+/// table, which here are all called `words`.
+const SCHEMA_SQL: &str =
+    "SELECT sql FROM sqlite_schema WHERE sql NOT NULL AND name NOT GLOB 'words_*' ORDER BY rowid";
+
 /// A kind of database.
 pub(super) struct Database {
     /// So that `file` and a person can tell whose it is.
@@ -34,7 +39,7 @@ impl Database {
         let is_ours =
             number("application_id")? == self.application && number("user_version")? == self.version;
         proven(is_ours, "version")?;
-        let mut statement = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY rowid")?;
+        let mut statement = connection.prepare(SCHEMA_SQL)?;
         let found = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
         drop(statement);
         proven(found == self.schema, "schema")?;

@@ -14,6 +14,7 @@
 //! Nothing is synced to disk: after a power cut the index is an older state of itself or noticed as damaged.
 //! Several processes may hold the same index: readers never wait, writers take turns.
 
+pub mod catalogue;
 mod change;
 mod database;
 mod error;

@@ -1,0 +1,215 @@
+//! The catalogue: the searchable list of the messages in all snapshots that our keys open.
+//!
+//! One SQLite file a repository. It holds no more than what the pages and `head` blobs of the repository tell, so it can
+//! be made anew at any time; what it says is a way to find something, and never goes into a restore unproven.
+//!
+//! A *message* is known by its content. It *stays* under one name in one folder from a first to a last snapshot of a
+//! series (one job of one host); a flag changed or a move to another folder ends a stay and begins the next one. Snapshots
+//! of a series are numbered in their order, and a stay without a last number goes on.
+
+mod ask;
+mod fill;
+mod query;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+pub use ask::{Asker, Found, Stay};
+pub use fill::{Facts, Fill, Mailfolder, Uids};
+pub use query::{Interval, Query, State};
+
+use super::Result;
+use super::database::Database;
+use super::error::IndexError;
+use super::folder;
+use crate::base::id::{HostId, ObjectHash, RepositoryId};
+
+const SCHEMA: [&str; 16] = [
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID",
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, host BLOB, host_name TEXT, job TEXT)",
+    "CREATE TABLE snapshots (series INTEGER, number INTEGER, hash BLOB, started INTEGER, whole INTEGER, \
+     PRIMARY KEY (series, number)) WITHOUT ROWID",
+    "CREATE TABLE folders (id INTEGER PRIMARY KEY, series INTEGER, path BLOB, top BLOB, kind INTEGER, user TEXT, \
+     name TEXT, validity INTEGER, highest INTEGER)",
+    "CREATE UNIQUE INDEX folder_at ON folders (series, path)",
+    "CREATE INDEX folders_of ON folders (user)",
+    "CREATE TABLE keywords (folder INTEGER, letter INTEGER, name BLOB, PRIMARY KEY (folder, letter)) WITHOUT ROWID",
+    "CREATE TABLE uids (folder INTEGER, base INTEGER, uid INTEGER, validity INTEGER, guid BLOB, \
+     PRIMARY KEY (folder, base)) WITHOUT ROWID",
+    "CREATE TABLE messages (id INTEGER PRIMARY KEY, content BLOB UNIQUE, size INTEGER, date INTEGER, \
+     message_id INTEGER, read INTEGER)",
+    "CREATE INDEX messages_named ON messages (message_id)",
+    "CREATE TABLE texts (id INTEGER PRIMARY KEY, sender TEXT, receivers TEXT, copies TEXT, subject TEXT, \
+     message_id TEXT, attachments TEXT)",
+    "CREATE TABLE stays (id INTEGER PRIMARY KEY, folder INTEGER, message INTEGER, name BLOB, arrived INTEGER, \
+     first INTEGER, last INTEGER)",
+    "CREATE INDEX stays_of ON stays (message)",
+    "CREATE INDEX stays_in ON stays (folder, name)",
+    "CREATE INDEX stays_arrived ON stays (arrived)",
+    "CREATE VIRTUAL TABLE words USING fts5 (sender, receivers, subject, attachments, content='', \
+     contentless_delete=1, tokenize='unicode61 remove_diacritics 2')",
+];
+
+const DATABASE: Database = Database {
+    application: 0x4d6c_6361, // "Mlca"
+    version: 1,
+    schema: &SCHEMA,
+    busy: Duration::from_secs(10),
+    // Rows of two runs must not mix, whatever a power cut takes.
+    synchronous: "normal",
+};
+
+/// Bytes of pages that SQLite keeps in memory while the catalogue is filled.
+const FILL_CACHE_KIB: i64 = 64 << 10;
+/// Likewise while it is asked.
+const ASK_CACHE_KIB: i64 = 16 << 10;
+
+/// Names a message by its content: a digest of its recipe, in its domain.
+pub type ContentId = [u8; 16];
+
+/// Numbers a series in this catalogue.
+pub type SeriesNumber = i64;
+
+/// What kind of place holds messages; stored as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A folder with `cur` and `new`; a stay's name is `cur/…` or `new/…`.
+    Maildir = 0,
+    /// A file that holds several messages; a stay's name is the content id and the message's turn among its twins.
+    File = 1,
+}
+
+/// One job of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// Who writes it.
+    pub host: HostId,
+    /// What people call the host.
+    pub host_name: String,
+    /// The job.
+    pub job: String,
+}
+
+/// A snapshot that the catalogue knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSnapshot {
+    /// Its number in its series.
+    pub number: i64,
+    /// The snapshot.
+    pub hash: ObjectHash,
+    /// When its run began, unix nanoseconds.
+    pub started: i64,
+    /// Every listing of it could be read.
+    pub whole: bool,
+}
+
+/// An open catalogue.
+pub struct Catalogue {
+    connection: Connection,
+    path: PathBuf,
+}
+
+fn path_of(cache: &Path, repository: &RepositoryId) -> PathBuf {
+    cache.join(repository.to_string()).join("catalogue.db")
+}
+
+fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
+    }
+}
+
+impl Catalogue {
+    /// Opens the catalogue below the cache directory; one that is damaged or of another version is made anew.
+    pub fn open(cache: &Path, repository: &RepositoryId) -> Result<Catalogue> {
+        let path = path_of(cache, repository);
+        folder::make_folder(path.parent().expect("a file in a folder"))?;
+        let connection = match DATABASE.open(&path) {
+            Ok(connection) => connection,
+            Err(IndexError::Busy) => return Err(IndexError::Busy),
+            Err(_) => {
+                remove(&path);
+                DATABASE.create(&path, |_| Ok(()))?
+            }
+        };
+        // What was purged must not stand in the file any more.
+        connection.pragma_update(None, "secure_delete", "fast")?;
+        Ok(Catalogue { connection, path })
+    }
+
+    /// One in memory, for who may not keep anything.
+    pub fn in_memory() -> Result<Catalogue> {
+        let connection = DATABASE.create_in_memory(|_| Ok(()))?;
+        Ok(Catalogue { connection, path: PathBuf::new() })
+    }
+
+    /// Removes the catalogue of a repository.
+    pub fn wipe(cache: &Path, repository: &RepositoryId) {
+        remove(&path_of(cache, repository));
+    }
+
+    /// Is there one that knows a snapshot?
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM snapshots)", [], |row| row.get(0))?)
+    }
+
+    /// A second way to the same catalogue, for another thread: it sees what was committed. None for one in memory.
+    pub fn second(&self) -> Result<Option<Catalogue>> {
+        if self.path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Catalogue { connection: DATABASE.connect(&self.path)?, path: self.path.clone() }))
+    }
+
+    /// The series, with their numbers.
+    pub fn series(&self) -> Result<Vec<(SeriesNumber, Series)>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id, host, host_name, job FROM series ORDER BY id")?;
+        let rows = statement.query_map([], |row| {
+            let series = Series { host: HostId(row.get(1)?), host_name: row.get(2)?, job: row.get(3)? };
+            Ok((row.get(0)?, series))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The snapshots of a series, in order.
+    pub fn snapshots(&self, series: SeriesNumber) -> Result<Vec<KnownSnapshot>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, hash, started, whole FROM snapshots WHERE series = ? ORDER BY number",
+        )?;
+        let rows = statement.query_map([series], |row| {
+            let hash = ObjectHash(row.get(1)?);
+            Ok(KnownSnapshot { number: row.get(0)?, hash, started: row.get(2)?, whole: row.get(3)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The number of a message, if its content is known.
+    pub fn message(&self, content: &ContentId) -> Result<Option<i64>> {
+        let mut statement = self.connection.prepare_cached("SELECT id FROM messages WHERE content = ?")?;
+        Ok(statement.query_row([content], |row| row.get(0)).optional()?)
+    }
+
+    /// How many messages are listed, and how many of them could not be looked into.
+    pub fn count(&self) -> Result<(u64, u64)> {
+        let counts = self.connection.query_row(
+            "SELECT count(*), count(*) FILTER (WHERE read <> 1) FROM messages",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+        )?;
+        Ok((counts.0.unsigned_abs(), counts.1.unsigned_abs()))
+    }
+}
+
+/// Names a base name, or a Message-ID, by a number.
+fn number_of(bytes: &[u8]) -> i64 {
+    i64::from_le_bytes(*blake3::hash(bytes).as_bytes().first_chunk().expect("a digest holds 8 bytes"))
+}

@@ -1,0 +1,63 @@
+//! Words as the full-text table knows them: letters of scripts that put no blanks between words stand alone there.
+
+/// Texts with more words than this are cut: nobody looks for the thousandth receiver by a word in the middle.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// Scripts without blanks between words: Chinese, Japanese, Korean syllables, Thai, Lao, Khmer, Burmese.
+fn stands_alone(letter: char) -> bool {
+    matches!(letter,
+        '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{2fdf}'
+        | '\u{3040}'..='\u{30ff}' | '\u{3100}'..='\u{312f}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Sets letters that stand alone apart.
+pub(super) fn apart(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+    let mut words = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if stands_alone(letter) {
+            words.push(' ');
+            words.push(letter);
+            words.push(' ');
+        } else {
+            words.push(letter);
+        }
+    }
+    words
+}
+
+/// What the full-text table is asked for: all words of `text`, each as the beginning of a word; `None` without a word.
+///
+/// What people put between words (`@`, `.`, `-`) ends a word there too, so the parts of an address have to follow each
+/// other.
+pub(super) fn phrases(text: &str) -> Option<String> {
+    let mut asked: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let parts = apart(word);
+        let is_word = parts.chars().any(char::is_alphanumeric);
+        if is_word {
+            let ends_in_letter =
+                word.chars().last().is_some_and(|last| last.is_alphanumeric() && !stands_alone(last));
+            let prefix = if ends_in_letter { "*" } else { "" };
+            asked.push(format!("\"{}\"{prefix}", parts.replace('"', " ").trim()));
+        }
+    }
+    (!asked.is_empty()).then(|| asked.join(" AND "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_set_apart() {
+        assert_eq!(apart("Re: 契約 v2").split_whitespace().collect::<Vec<_>>(), ["Re:", "契", "約", "v2"]);
+        assert_eq!(phrases("offer").unwrap(), "\"offer\"*");
+        assert_eq!(phrases("boss@x.org  2026").unwrap(), "\"boss@x.org\"* AND \"2026\"*");
+        assert_eq!(phrases("契約").unwrap(), "\"契  約\"");
+        assert_eq!(phrases("a\"b").unwrap(), "\"a b\"*");
+        assert_eq!(phrases("\"").is_none(), phrases(" -- ").is_none());
+        assert_eq!(phrases(" "), None);
+    }
+}
