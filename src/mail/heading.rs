@@ -57,9 +57,13 @@ impl Default for HeadingReader {
 }
 
 impl HeadingReader {
-    /// Reads the head of a message, which is a message whose parts are empty; or a whole one.
+    /// Reads the head of a message, which is a message whose parts are empty.
     pub fn read(&self, head: &[u8]) -> Heading {
-        let head = bounded(head);
+        self.read_whole(bounded(head))
+    }
+
+    /// Reads a whole message, in time and memory of its size.
+    pub fn read_whole(&self, head: &[u8]) -> Heading {
         let mut heading = Heading::default();
         if let Some(id) = message_id::find(head) {
             heading.message_id = bound(&String::from_utf8_lossy(&id)).to_owned();

@@ -28,6 +28,43 @@ pub fn is_from_line(line: &[u8]) -> bool {
     })
 }
 
+/// When a `From ` line says that its message arrived, unix seconds. Without a zone it is taken for UTC.
+pub fn arrival(line: &[u8]) -> Option<i64> {
+    if !is_from_line(line) {
+        return None;
+    }
+    let text = std::str::from_utf8(line).ok()?;
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let at = words.windows(4).position(|four| {
+        DAYS.contains(&four[0].as_bytes())
+            && MONTHS.contains(&four[1].as_bytes())
+            && is_time(four[3].as_bytes())
+    })?;
+    let month = 1 + MONTHS.iter().position(|name| *name == words[at + 1].as_bytes())?;
+    let clock: Vec<i8> = words[at + 3].split(':').map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    let mut rest = words[at + 4..].iter();
+    let is_year = |word: &&&str| word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let year: i16 = rest.clone().find(is_year)?.parse().ok()?;
+    let zone = rest.find_map(|word| zone_seconds(word)).unwrap_or_default();
+    let day = words[at + 2].parse().ok()?;
+    let second = clock.get(2).copied().unwrap_or_default().min(59);
+    let civil =
+        jiff::civil::DateTime::new(year, month as i8, day, *clock.first()?, *clock.get(1)?, second, 0)
+            .ok()?;
+    Some(jiff::tz::Offset::UTC.to_timestamp(civil).ok()?.as_second() - zone)
+}
+
+/// `+0200`, in seconds east.
+fn zone_seconds(word: &str) -> Option<i64> {
+    let (sign, digits) = match word.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let number: i64 = digits.parse().ok().filter(|_| digits.len() == 4)?;
+    Some(sign * (number / 100 * 3600 + number % 100 * 60))
+}
+
 /// `h:mm`, `hh:mm` or `hh:mm:ss`.
 fn is_time(word: &[u8]) -> bool {
     let fields: Vec<&[u8]> = word.split(|&byte| byte == b':').collect();
@@ -69,6 +106,25 @@ mod tests {
             b"From a Thu Aug 22 noon 2002\n",
         ] {
             assert!(!is_from_line(bad));
+        }
+    }
+
+    #[test]
+    fn from_lines_tell_when() {
+        for (line, seconds) in [
+            (&b"From a@example.org Thu Aug 22 12:36:23 2002\n"[..], 1_030_019_783),
+            (b"From a Sat Sep  7 00:15:03 2002 +0200", 1_031_350_503),
+            (b"From - Tue Jan 10 08:00 2023\n", 1_673_337_600),
+            (b"From a Thu Aug 22 12:36:23 CEST 2002", 1_030_019_783),
+        ] {
+            assert_eq!(arrival(line), Some(seconds), "{}", String::from_utf8_lossy(line));
+        }
+        for bad in [
+            &b"From a Thu Aug 99 12:36:23 2002"[..],
+            b"From a Thu Aug 22 12:36:23",
+            b"From a Thu Aug 22 77:36 2002",
+        ] {
+            assert_eq!(arrival(bad), None);
         }
     }
 

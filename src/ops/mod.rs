@@ -1,6 +1,7 @@
 //! Layer 4: one folder per verb. Verbs never import each other; what they share lies in `repo` and `source`.
 
 pub mod backup;
+pub mod catalogue;
 pub mod check;
 pub mod diff;
 pub mod forget;

@@ -68,12 +68,6 @@ impl Fill<'_> {
         Ok(self.transaction.commit()?)
     }
 
-    /// A fact about the catalogue as a whole.
-    pub fn fact(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let mut statement = self.transaction.prepare_cached("SELECT value FROM facts WHERE name = ?")?;
-        Ok(statement.query_row([name], |row| row.get(0)).optional()?)
-    }
-
     /// Sets such a fact.
     pub fn set_fact(&self, name: &str, value: &[u8]) -> Result<()> {
         let mut statement = self.transaction.prepare_cached("INSERT OR REPLACE INTO facts VALUES (?, ?)")?;
@@ -184,6 +178,22 @@ impl Fill<'_> {
         let mut statement =
             self.transaction.prepare_cached("SELECT id FROM folders WHERE series = ? AND path = ?")?;
         Ok(statement.query_row(params![series, path], |row| row.get(0)).optional()?)
+    }
+
+    /// The mail folder of a user under the name that people call it by.
+    pub fn folder_named(&self, series: SeriesNumber, user: &str, name: &str) -> Result<Option<i64>> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT id FROM folders WHERE user = ? AND series = ? AND name = ? AND kind = 0",
+        )?;
+        Ok(statement.query_row(params![user, series, name], |row| row.get(0)).optional()?)
+    }
+
+    /// Names of the messages that stay in a folder now.
+    pub fn staying(&self, folder: i64) -> Result<Vec<Vec<u8>>> {
+        let mut statement =
+            self.transaction.prepare_cached("SELECT name FROM stays WHERE folder = ? AND last IS NULL")?;
+        let names = statement.query_map([folder], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Calls every folder as `name` says: the user and the folder's name, by path and topmost mail folder.

@@ -169,6 +169,12 @@ impl Catalogue {
         Ok(Some(Catalogue { connection: DATABASE.connect(&self.path)?, path: self.path.clone() }))
     }
 
+    /// A fact about the catalogue as a whole.
+    pub fn fact(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM facts WHERE name = ?")?;
+        Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+    }
+
     /// The series, with their numbers.
     pub fn series(&self) -> Result<Vec<(SeriesNumber, Series)>> {
         let mut statement =

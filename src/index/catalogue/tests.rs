@@ -190,13 +190,13 @@ fn it_lives_in_one_file_that_is_made_anew_when_damaged() {
     fill.set_fact("users", b"x").unwrap();
     fill.commit().unwrap();
     drop(catalogue);
-    let mut again = Catalogue::open(dir.path(), &id).unwrap();
-    assert_eq!(again.fill().unwrap().fact("users").unwrap(), Some(b"x".to_vec()));
+    let again = Catalogue::open(dir.path(), &id).unwrap();
+    assert_eq!(again.fact("users").unwrap(), Some(b"x".to_vec()));
     drop(again);
     let path = path_of(dir.path(), &id);
     std::fs::write(&path, b"no database at all").unwrap();
-    let mut anew = Catalogue::open(dir.path(), &id).unwrap();
-    assert_eq!(anew.fill().unwrap().fact("users").unwrap(), None);
+    let anew = Catalogue::open(dir.path(), &id).unwrap();
+    assert_eq!(anew.fact("users").unwrap(), None);
     drop(anew);
     Catalogue::wipe(dir.path(), &id);
     assert!(!path.exists());

@@ -1,0 +1,102 @@
+//! `catalogue`: brings the searchable list of messages into step with the snapshots.
+//!
+//! Snapshot by snapshot, only what differs from the one before is walked: the pages that both share are passed over.
+//! The head of a message is read once in its life, from its `head` blob; a writer key, which opens none, reads the file
+//! that still lies on its own host. Everything is a stream; what is held in memory does not grow with the mailboxes.
+
+mod apply;
+mod heads;
+mod sync;
+mod walk;
+
+use crate::base::id::HostId;
+use crate::format::page::File;
+use crate::index::IndexError;
+use crate::index::catalogue::{ContentId, Facts, Kind};
+use crate::mail::templates::Users;
+use crate::repo::RepoError;
+
+pub use sync::sync;
+
+/// The catalogue could not be brought into step.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepoError),
+    /// The catalogue's own file failed.
+    #[error("catalogue: {0}")]
+    Catalogue(#[from] IndexError),
+}
+
+/// How it is done.
+pub struct Options<'a> {
+    /// Whose mail lies where.
+    pub users: &'a Users,
+    /// The host whose files may be read where they lie, because no key opens their heads.
+    pub local: Option<HostId>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Snapshots that are listed now and were not before.
+    pub snapshots: u64,
+    /// Snapshots that were listed before and are no more.
+    pub gone: u64,
+    /// Messages that were not known before.
+    pub messages: u64,
+    /// Of those, heads that could not be read.
+    pub unread: u64,
+    /// Listings that could not be read: what they hold is not known.
+    pub broken: u64,
+}
+
+/// Where messages lie: a mail folder or a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    path: Vec<u8>,
+    top: Vec<u8>,
+    kind: Kind,
+}
+
+/// A message whose head was read, if it was not known.
+#[derive(Debug)]
+enum Message {
+    Known(ContentId),
+    New(Box<Facts>),
+}
+
+/// A message in a file of several.
+#[derive(Debug)]
+struct Inside {
+    /// Content id, and its turn among equal ones.
+    name: Vec<u8>,
+    message: Message,
+    arrived: i64,
+}
+
+/// One difference between a snapshot and the one before it.
+#[derive(Debug)]
+enum Change {
+    /// A message stands there no more.
+    Left { folder: Vec<u8>, name: Vec<u8> },
+    /// A message stands there now.
+    Arrived { folder: Place, name: Vec<u8>, message: Message, arrived: i64 },
+    /// A file holds these messages now; none when it is gone.
+    Holds { file: Place, messages: Vec<Inside> },
+    /// The bytes of a folder's `dovecot-uidlist`.
+    Uids { folder: Place, bytes: Vec<u8> },
+    /// The bytes of a folder's `dovecot-keywords`.
+    Keywords { folder: Place, bytes: Vec<u8> },
+}
+
+/// A file of a mail server that says something about a folder's messages.
+#[derive(Debug, Clone)]
+struct StateFile {
+    /// The folder it lies in.
+    folder: Place,
+    path: Vec<u8>,
+    file: File,
+    is_uidlist: bool,
+}
