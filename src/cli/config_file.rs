@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use super::failure::{Failure, Kind};
 use super::retention::Retention;
 use super::settings::KeySource;
+use crate::mail::templates::{Template, TemplateError, Users};
 
 /// Most bytes of a configuration file.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -34,6 +35,10 @@ pub struct ConfigFile {
     pub host: Option<String>,
     /// What is kept of jobs that do not say it themselves.
     pub retention: Option<Retention>,
+    /// Where users' mail lies.
+    pub users: Users,
+    /// Backups keep the catalogue in step.
+    pub catalogue: bool,
     /// The jobs, by name.
     pub jobs: BTreeMap<String, Job>,
 }
@@ -76,6 +81,11 @@ struct Written {
     password_command: Option<String>,
     host: Option<String>,
     retention: Option<Retention>,
+    #[serde(default)]
+    mail: Vec<String>,
+    #[serde(default)]
+    control: Vec<String>,
+    catalogue: Option<bool>,
     #[serde(default)]
     jobs: BTreeMap<String, Job>,
 }
@@ -128,6 +138,11 @@ impl ConfigFile {
         if retention.as_ref().is_some_and(|retention| !retention.keeps_something()) {
             return Err(wrong("[retention] keeps nothing".to_owned()));
         }
+        let templates =
+            |texts: &[String]| texts.iter().map(|text| Template::parse(text)).collect::<Result<_, _>>();
+        let (mail, control) = (templates(&written.mail), templates(&written.control));
+        let refused = |error: TemplateError| wrong(error.to_string());
+        let users = Users::new(mail.map_err(refused)?, control.map_err(refused)?);
         let staleness = written.staleness.as_deref().map(waiting_time).transpose();
         Ok(ConfigFile {
             path: path.to_owned(),
@@ -136,6 +151,8 @@ impl ConfigFile {
             key,
             host: written.host,
             retention,
+            users,
+            catalogue: written.catalogue.unwrap_or(true),
             jobs,
         })
     }

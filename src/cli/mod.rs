@@ -1,6 +1,7 @@
 //! Layer 6: the command line. The only room that prints, prompts, reads the environment and knows clap.
 
 pub mod args;
+pub mod catalogue;
 pub mod commands;
 pub mod config_file;
 mod errors;

@@ -167,8 +167,18 @@ impl Session {
 
     /// Reads what a snapshot refers to; the index must be in step.
     pub fn reader(&self, snapshot: &SnapshotInfo) -> Result<BlobReader<'_>, Failure> {
-        let keys = self.repository.keys.domain(&snapshot.domain).ok_or_else(|| {
-            Failure::new(Kind::Key, format!("snapshot {} is not for this key", snapshot.hash.short()))
+        self.blobs(snapshot).map_err(|error| match error {
+            RepoError::NotForThisKey { object } => {
+                Failure::new(Kind::Key, format!("{object} is not for this key"))
+            }
+            error => error.into(),
+        })
+    }
+
+    /// As [`Session::reader`], with an error of the repository.
+    pub fn blobs(&self, snapshot: &SnapshotInfo) -> Result<BlobReader<'_>, RepoError> {
+        let keys = self.repository.keys.domain(&snapshot.domain).ok_or_else(|| RepoError::NotForThisKey {
+            object: format!("snapshot {}", snapshot.hash.short()),
         })?;
         let namer = BlobNamer::new(&keys.id_key, &snapshot.host);
         let store = Arc::clone(&self.repository.store);

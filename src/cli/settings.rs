@@ -12,6 +12,7 @@ use super::args::Globals;
 use super::config_file::{ConfigFile, Job};
 use super::failure::{Failure, Kind};
 use super::retention::Retention;
+use crate::mail::templates::Users;
 use crate::store::LocalStore;
 
 /// Where a setting came from, as a person would name it.
@@ -101,6 +102,10 @@ pub struct Settings {
     pub host: Setting<String>,
     /// What is kept of jobs that do not say it themselves.
     pub retention: Option<Retention>,
+    /// Where users' mail lies.
+    pub users: Users,
+    /// Backups keep the catalogue in step.
+    pub catalogue: bool,
     /// The jobs of `mailark.toml`, by name.
     pub jobs: BTreeMap<String, Job>,
     /// The `mailark.toml` that was read.
@@ -172,6 +177,8 @@ impl Settings {
             },
             config_file: file.as_ref().map(|file| file.path.clone()),
             retention: file.as_ref().and_then(|file| file.retention.clone()),
+            users: file.as_ref().map(|file| file.users.clone()).unwrap_or_default(),
+            catalogue: file.as_ref().is_none_or(|file| file.catalogue),
             jobs: file.map(|file| file.jobs).unwrap_or_default(),
         })
     }

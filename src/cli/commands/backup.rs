@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::base::bytes;
 use crate::base::id::RepositoryId;
 use crate::base::progress::Progress;
+use crate::cli::catalogue;
 use crate::cli::commands::{Context, init};
 use crate::cli::config_file::{job_name, waiting_time};
 use crate::cli::failure::Exit;
@@ -210,6 +211,10 @@ pub fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     meter.finish();
     let report = outcome?;
     tell(&report, &options, context)?;
+    context.output.flush()?;
+    if let Some(made) = &report.snapshot {
+        catalogue::keep(&session, made, context);
+    }
     Ok(match (&report.suspect, report.problem_count) {
         (Some(_), _) => Exit::Suspect,
         (None, 0) => Exit::Ok,

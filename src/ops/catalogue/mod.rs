@@ -16,7 +16,7 @@ use crate::index::catalogue::{ContentId, Facts, Kind};
 use crate::mail::templates::Users;
 use crate::repo::RepoError;
 
-pub use sync::sync;
+pub use sync::{OpenReader, sync};
 
 /// The catalogue could not be brought into step.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,8 @@ pub struct Options<'a> {
     pub users: &'a Users,
     /// The host whose files may be read where they lie, because no key opens their heads.
     pub local: Option<HostId>,
+    /// The one series that is brought into step; `None` for all.
+    pub only: Option<(HostId, &'a str)>,
 }
 
 /// What was done.

@@ -68,6 +68,9 @@ pub fn sync<'a>(
         fill.commit()?;
     }
     for ((host, job), infos) in &listed {
+        if options.only.is_some_and(|only| only != (*host, *job)) {
+            continue;
+        }
         let of_series = |(_, series): &&(SeriesNumber, Series)| series.host == *host && series.job == *job;
         let number = known.iter().find(of_series).map(|(number, _)| *number);
         let before = number.map_or(Ok(Vec::new()), |number| catalogue.snapshots(number))?;

@@ -10,6 +10,7 @@ use super::{BackupArgs, lock, once, remark_on_one_disk, tell};
 use crate::base::clock;
 use crate::base::limits::SMALL_OBJECT_BYTES_MAX;
 use crate::base::progress::{Counters, Progress};
+use crate::cli::catalogue;
 use crate::cli::commands::{Context, cache, forget};
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{complain, count, duration, size};
@@ -179,6 +180,9 @@ impl Runs<'_> {
         meter.finish();
         let report = outcome?;
         say(&report, options, context)?;
+        if let Some(made) = &report.snapshot {
+            catalogue::keep(session, made, context);
+        }
         let due = self.thinned.is_none_or(|last| last.elapsed() >= THIN_EVERY);
         if report.snapshot.is_some() && due {
             self.thinned = Some(clock::stopwatch());

@@ -1,0 +1,98 @@
+//! The catalogue of a session: opened, and brought into step with the snapshots.
+
+use super::commands::Context;
+use super::failure::{Failure, Kind};
+use super::output::{complain, count};
+use super::progress::Meter;
+use super::session::{Session, index_dir};
+use crate::base::id::ObjectHash;
+use crate::base::progress::{Progress, Quiet};
+use crate::format::keyset::KeySet;
+use crate::index::catalogue::Catalogue;
+use crate::ops::catalogue::{CatalogueError, Options, Report, sync};
+use crate::repo::snapshots::SnapshotInfo;
+
+impl From<CatalogueError> for Failure {
+    fn from(error: CatalogueError) -> Failure {
+        match error {
+            CatalogueError::Repository(error) => error.into(),
+            CatalogueError::Catalogue(_) => Failure::because(Kind::Storage, "", &error).hint(
+                "'mailark cache clean' throws it away; it is made anew by the next command that needs it",
+            ),
+        }
+    }
+}
+
+/// The catalogue, in step with all snapshots; tells when that takes a while.
+pub fn in_step(
+    session: &Session,
+    snapshots: &[SnapshotInfo],
+    context: &Context<'_>,
+) -> Result<Catalogue, Failure> {
+    let mut catalogue = open(session, context)?;
+    let meter = Meter::start("catalogue", context.output.manner());
+    let report = bring(&mut catalogue, session, snapshots, None, &meter, context);
+    meter.finish();
+    let report = report?;
+    if report.messages > 0 {
+        context.output.remark(&format!("{} messages were new to the catalogue", count(report.messages)));
+    }
+    tell_gaps(&report);
+    Ok(catalogue)
+}
+
+/// Takes the snapshot that a backup just made into the catalogue; what hinders that is told and hinders no backup.
+pub fn keep(session: &Session, made: &ObjectHash, context: &Context<'_>) {
+    if context.settings.cache_dir.is_none() || !context.settings.catalogue {
+        return;
+    }
+    let kept = open(session, context).and_then(|mut catalogue| {
+        let listed = session.look()?.0.snapshots;
+        let Some(info) = listed.iter().find(|info| info.hash == *made) else { return Ok(()) };
+        let only = Some(info);
+        bring(&mut catalogue, session, &listed, only, &Quiet::default(), context).map(drop)
+    });
+    match kept {
+        Ok(()) => {}
+        // The snapshot is there; the next run takes both in.
+        Err(failure) if failure.kind == Kind::Interrupted => {}
+        Err(failure) => {
+            complain(&format!("mailark: the catalogue was not brought into step: {}\n", failure.message))
+        }
+    }
+}
+
+fn open(session: &Session, context: &Context<'_>) -> Result<Catalogue, Failure> {
+    let opened = match index_dir(context, &session.repository) {
+        Some(dir) => Catalogue::open(&dir, &session.repository.id()),
+        None => Catalogue::in_memory(),
+    };
+    opened.map_err(|error| CatalogueError::from(error).into())
+}
+
+fn bring(
+    catalogue: &mut Catalogue,
+    session: &Session,
+    snapshots: &[SnapshotInfo],
+    only: Option<&SnapshotInfo>,
+    progress: &dyn Progress,
+    context: &Context<'_>,
+) -> Result<Report, Failure> {
+    let local = match session.repository.keys.as_ref() {
+        KeySet::Writer(keys) => Some(keys.host),
+        KeySet::Full(_) => None,
+    };
+    let only = only.map(|info| (info.host, info.snapshot.job.as_str()));
+    let options = Options { users: &context.settings.users, local, only };
+    let open = |info: &SnapshotInfo| session.blobs(info);
+    Ok(sync(catalogue, snapshots, &open, &options, progress, context.interrupt)?)
+}
+
+fn tell_gaps(report: &Report) {
+    if report.broken > 0 {
+        complain(&format!(
+            "mailark: {} listings cannot be read: what they hold is not in the catalogue\n",
+            count(report.broken)
+        ));
+    }
+}
