@@ -5,5 +5,6 @@ pub mod clock;
 pub mod entropy;
 pub mod id;
 pub mod interrupt;
+pub mod interval;
 pub mod limits;
 pub mod progress;

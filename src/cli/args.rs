@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
-    backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs, diff::DiffArgs,
-    dump::DumpArgs, explain::ExplainArgs, forget::ForgetArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs,
-    ls::LsArgs, man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
-    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs,
+    diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs, forget::ForgetArgs,
+    history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs,
+    mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
+    snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -87,6 +88,10 @@ pub enum Command {
     Diff(DiffArgs),
     /// Say whether the next backup would read a file, and why
     Explain(ExplainArgs),
+    /// Find messages in all snapshots
+    Find(FindArgs),
+    /// Tell what happened to a message: arrived, moved, flagged, gone
+    History(HistoryArgs),
     /// Write one file of a snapshot to standard output
     Dump(DumpArgs),
     /// Count messages, attachments and bytes, and what they cost
@@ -111,6 +116,8 @@ pub enum Command {
     Mirror(MirrorArgs),
     /// List, add, remove and test what opens the repository
     Key(KeyArgs),
+    /// Show who looked for whose mail on this machine
+    Audit(AuditArgs),
     /// Show or delete the local index
     Cache(CacheArgs),
     /// Write a completion script for a shell

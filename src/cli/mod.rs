@@ -1,16 +1,19 @@
 //! Layer 6: the command line. The only room that prints, prompts, reads the environment and knows clap.
 
 pub mod args;
+pub mod audit;
 pub mod catalogue;
 pub mod commands;
 pub mod config_file;
 mod errors;
 pub mod failure;
 mod highest;
+pub mod interval;
 pub mod lock;
 pub mod mirrors;
 pub mod output;
 pub mod progress;
+pub mod query;
 pub mod retention;
 pub mod secret;
 pub mod selection;

@@ -1,4 +1,4 @@
-//! `mailark cache`: the local index.
+//! `mailark cache`: the local index and the catalogue.
 
 use clap::{Args, Subcommand};
 
@@ -6,8 +6,9 @@ use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::session::{Session, index_dir};
 use crate::index::Index;
+use crate::index::catalogue::Catalogue;
 
-/// Show or delete the local index; it rebuilds itself from the repository.
+/// Show or delete the local index and the catalogue; both rebuild themselves from the repository.
 #[derive(Debug, Args)]
 pub struct CacheArgs {
     /// What to do with the cache.
@@ -18,9 +19,9 @@ pub struct CacheArgs {
 /// What to do with the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum CacheCommand {
-    /// Say where the local index lies, how large it is and how old
+    /// Say where the local index lies and how large it is
     Info,
-    /// Delete the local index of this repository
+    /// Delete the local index and the catalogue of this repository
     Clean,
 }
 
@@ -40,6 +41,7 @@ pub fn run(args: &CacheArgs, context: &Context<'_>) -> Result<Exit, Failure> {
 pub fn discard(context: &Context<'_>) -> Result<(), Failure> {
     let session = Session::open(context)?;
     let Some(dir) = index_dir(context, &session.repository) else { return Ok(()) };
+    Catalogue::wipe(&dir, &session.repository.id());
     Index::wipe(&dir, &session.repository.id()).map_err(|error| Failure::because(Kind::Storage, "", &error))
 }
 

@@ -1,5 +1,6 @@
 //! One file per command: its options, and what it does with them.
 
+pub mod audit;
 pub mod backup;
 pub mod cache;
 pub mod check;
@@ -7,7 +8,9 @@ pub mod completions;
 pub mod diff;
 pub mod dump;
 pub mod explain;
+pub mod find;
 pub mod forget;
+pub mod history;
 pub mod hold;
 pub mod init;
 pub mod key;
@@ -71,6 +74,9 @@ pub fn run(
         Command::Diff(args) => once(&context()?, |context| diff::run(args, context)),
         Command::Dump(args) => once(&context()?, |context| dump::run(args, context)),
         Command::Explain(args) => once(&context()?, |context| explain::run(args, context)),
+        Command::Find(args) => once(&context()?, |context| find::run(args, context)),
+        Command::History(args) => once(&context()?, |context| history::run(args, context)),
+        Command::Audit(args) => audit::run(args, &context()?),
         Command::Stats(args) => again_without_cache(&context()?, |context| stats::run(args, context)),
         Command::Mirror(args) => mirror::run(args, &context()?),
         Command::Status(args) => status::run(args, &context()?),

@@ -22,7 +22,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 pub use ask::{Asker, Found, Stay};
 pub use fill::{Facts, Fill, Mailfolder, Uids};
-pub use query::{Interval, Query, State};
+pub use query::{Query, State};
 
 use super::Result;
 use super::database::Database;

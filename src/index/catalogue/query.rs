@@ -2,27 +2,7 @@
 
 use super::{ContentId, SeriesNumber};
 use crate::base::bytes::hex;
-
-/// A half-open stretch of time, unix seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Interval {
-    /// From here on; `None` from ever.
-    pub from: Option<i64>,
-    /// Before this; `None` for ever.
-    pub to: Option<i64>,
-}
-
-impl Interval {
-    /// Does it hold this moment?
-    pub fn holds(&self, seconds: i64) -> bool {
-        self.from.is_none_or(|from| seconds >= from) && self.to.is_none_or(|to| seconds < to)
-    }
-
-    /// Does it hold every moment?
-    pub fn is_open(&self) -> bool {
-        self.from.is_none() && self.to.is_none()
-    }
-}
+use crate::base::interval::Interval;
 
 /// Where a message must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::interval::Interval;
 use crate::mail::heading::Heading;
 use crate::mail::keywords::Keywords;
 use crate::mail::uidlist::Uidlist;
