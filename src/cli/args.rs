@@ -89,7 +89,7 @@ pub enum Command {
     /// Say whether the next backup would read a file, and why
     Explain(ExplainArgs),
     /// Find messages in all snapshots
-    Find(FindArgs),
+    Find(Box<FindArgs>),
     /// Tell what happened to a message: arrived, moved, flagged, gone
     History(HistoryArgs),
     /// Write one file of a snapshot to standard output

@@ -58,7 +58,7 @@ fn ago(text: &str) -> Option<Span> {
 }
 
 fn named(text: &str, zone: &TimeZone, now: Timestamp) -> Option<Named> {
-    let at = |moment: DateTime| Some(zone.to_timestamp(moment).ok()?);
+    let at = |moment: DateTime| zone.to_timestamp(moment).ok();
     let days = |first: Date, behind: Date| {
         Some(Named {
             from: at(first.to_datetime(Default::default()))?,

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on says so by panicking.
 
 mod attacks;
+mod catalogue;
 mod changes;
 mod check;
 mod commands;

@@ -271,9 +271,27 @@ impl Asker<'_> {
                 _ => {}
             }
         }
-        stays.sort_by_key(|stay: &Stay| (stay.first.started, stay.last.started));
+        let order = |stay: &Stay| (stay.series, stay.first.number, stay.last.number);
+        stays.sort_by(|a, b| (order(a), &a.path, &a.name).cmp(&(order(b), &b.path, &b.name)));
+        self.join(&mut stays);
         let found = Found { content, user: user.to_owned(), size, heading, stays };
         Ok(Some(found).filter(|found| !found.stays.is_empty()))
+    }
+
+    /// Joins stays under one name that nothing lies between any more, since snapshots were forgotten.
+    fn join(&self, stays: &mut Vec<Stay>) {
+        let mut joined: Vec<Stay> = Vec::new();
+        for stay in stays.drain(..) {
+            let follows = |before: &&mut Stay| {
+                (before.series, &before.path, &before.name) == (stay.series, &stay.path, &stay.name)
+                    && before.gone.as_ref().is_some_and(|gone| gone.number == stay.first.number)
+            };
+            match joined.iter_mut().rev().find(follows) {
+                Some(before) => (before.last, before.gone) = (stay.last, stay.gone),
+                None => joined.push(stay),
+            }
+        }
+        *stays = joined;
     }
 
     /// `None` when all snapshots that held it are gone.

@@ -196,22 +196,6 @@ impl Fill<'_> {
         Ok(names.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Calls every folder as `name` says: the user and the folder's name, by path and topmost mail folder.
-    pub fn rename_folders(&self, name: impl Fn(&[u8], &[u8]) -> (String, String)) -> Result<()> {
-        let mut statement = self.transaction.prepare("SELECT id, path, top FROM folders")?;
-        let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
-        })?;
-        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-        for (number, path, top) in rows {
-            let (user, folder) = name(&path, &top);
-            let mut statement =
-                self.transaction.prepare_cached("UPDATE folders SET user = ?, name = ? WHERE id = ?")?;
-            statement.execute(params![user, folder, number])?;
-        }
-        Ok(())
-    }
-
     /// The number of a message, if its content is known.
     pub fn message(&self, content: &ContentId) -> Result<Option<i64>> {
         let mut statement = self.transaction.prepare_cached("SELECT id FROM messages WHERE content = ?")?;

@@ -81,7 +81,7 @@ pub type SeriesNumber = i64;
 pub enum Kind {
     /// A folder with `cur` and `new`; a stay's name is `cur/…` or `new/…`.
     Maildir = 0,
-    /// A file that holds several messages; a stay's name is the content id and the message's turn among its twins.
+    /// A file that holds several messages; a stay's name begins with the content id.
     File = 1,
 }
 

@@ -72,7 +72,7 @@ enum Message {
 /// A message in a file of several.
 #[derive(Debug)]
 struct Inside {
-    /// Content id, and its turn among equal ones.
+    /// Content id, its turn among equal ones, and what its `From ` line says of its arrival.
     name: Vec<u8>,
     message: Message,
     arrived: i64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::apply::{self, Applier};
+use super::apply::Applier;
 use super::heads::Heads;
 use super::walk::{Side, Walk};
 use super::{CatalogueError, Change, Options, Report};
@@ -51,7 +51,7 @@ pub fn sync<'a>(
     interrupt: &Interrupt,
 ) -> Result<Report, CatalogueError> {
     let mut report = Report::default();
-    name_folders(catalogue, options.users)?;
+    follow_rules(catalogue, options.users)?;
     let mut listed: BTreeMap<(HostId, &str), Vec<&SnapshotInfo>> = BTreeMap::new();
     for info in snapshots {
         listed.entry((info.host, info.snapshot.job.as_str())).or_default().push(info);
@@ -112,14 +112,15 @@ fn plan<'s>(known: &[KnownSnapshot], infos: &[&'s SnapshotInfo]) -> Plan<'s> {
     Plan { anew: false, gone, from: Some((from, number)), new: infos[at + 1..].to_vec() }
 }
 
-/// Names all folders anew when the rules are others than before.
-fn name_folders(catalogue: &mut Catalogue, users: &Users) -> Result<(), CatalogueError> {
+/// Where folders were named by other rules, all are listed anew; what is known of messages stays.
+fn follow_rules(catalogue: &mut Catalogue, users: &Users) -> Result<(), CatalogueError> {
     let rules = blake3::hash(format!("{users:?}").as_bytes());
     if catalogue.fact(RULES)?.as_deref() == Some(rules.as_bytes()) {
         return Ok(());
     }
+    let known = catalogue.series()?;
     let fill = catalogue.fill()?;
-    fill.rename_folders(|path, top| apply::name(users, path, top))?;
+    known.iter().try_for_each(|(number, _)| fill.drop_series(*number))?;
     fill.set_fact(RULES, rules.as_bytes())?;
     Ok(fill.commit()?)
 }

@@ -350,14 +350,15 @@ impl<'g, 'h, 'a> Gathering<'g, 'h, 'a> {
     }
 
     fn close(&mut self) -> Result<(), CatalogueError> {
-        let sections = std::mem::take(&mut self.open);
-        let arrived = self.arrived.take();
-        if sections.is_empty() {
+        if self.open.is_empty() {
             return Ok(());
         }
+        let sections = std::mem::take(&mut self.open);
+        let arrived = self.arrived.take();
         let (content, message) = self.heads.of_sections(self.reader, &self.domain, sections)?;
         let turn = self.turns.entry(content).or_default();
-        let name = [content.as_slice(), &turn.to_be_bytes()].concat();
+        let line = arrived.unwrap_or_default().to_be_bytes();
+        let name = [content.as_slice(), &turn.to_be_bytes(), &line].concat();
         *turn = turn.saturating_add(1);
         let sent = match &message {
             super::Message::New(facts) => facts.heading.as_ref().and_then(|heading| heading.date),
