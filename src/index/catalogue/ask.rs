@@ -98,6 +98,9 @@ pub struct Asker<'a> {
     pub series: BTreeMap<SeriesNumber, Series>,
 }
 
+/// Messages that are few enough to be sorted.
+const FEW: i64 = 20_000;
+
 /// A stay as its row says it.
 struct Row {
     folder: i64,
@@ -164,7 +167,7 @@ impl Asker<'_> {
         if chosen.as_ref().is_some_and(Vec::is_empty) {
             return Ok((Vec::new(), false));
         }
-        let (sql, values) = statement(query, chosen.is_some());
+        let (sql, values) = statement(query, chosen.is_some(), self.is_rare(query)?);
         let mut statement = self.catalogue.connection.prepare(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
         let mut seen: HashSet<(i64, &str)> = HashSet::new();
@@ -186,6 +189,22 @@ impl Asker<'_> {
             found.push(message);
         }
         Ok((found, false))
+    }
+
+    /// Do size or date of sending alone leave few messages? Else it is quicker to look through them as they arrived.
+    fn is_rare(&self, query: &Query) -> Result<bool> {
+        let condition = match (query.size_min, query.size_max, query.sent.from, query.sent.to) {
+            (None, None, None, None) => return Ok(false),
+            (Some(least), ..) => format!("size >= {}", i64::try_from(least).unwrap_or(i64::MAX)),
+            (_, Some(most), ..) => format!("size <= {}", i64::try_from(most).unwrap_or(i64::MAX)),
+            (_, _, from, to) => {
+                format!("date >= {} AND date < {}", from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX))
+            }
+        };
+        let sql =
+            format!("SELECT count(*) FROM (SELECT 1 FROM messages WHERE {condition} LIMIT {})", FEW + 1);
+        let found: i64 = self.catalogue.connection.query_row(&sql, [], |row| row.get(0))?;
+        Ok(found <= FEW)
     }
 
     /// Puts the folders that are asked for into a table `chosen`; `None` when all are.
@@ -369,14 +388,14 @@ fn fits(query: &Query, found: &Found) -> bool {
 }
 
 /// Finds the stays that may fit, the latest arrival first.
-fn statement(query: &Query, chosen: bool) -> (String, Vec<Value>) {
+fn statement(query: &Query, chosen: bool, rare: bool) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = Vec::new();
     let mut conditions: Vec<String> = Vec::new();
     let from = if let Some(text) = query.full_text() {
         conditions.push("words MATCH ?".to_owned());
         values.push(text.into());
         "words w CROSS JOIN stays s ON s.message = w.rowid CROSS JOIN messages m ON m.id = s.message"
-    } else if query.message_id.is_some() || query.content.is_some() {
+    } else if query.message_id.is_some() || query.content.is_some() || rare {
         "messages m CROSS JOIN stays s ON s.message = m.id"
     } else if chosen {
         "temp.chosen c CROSS JOIN stays s ON s.folder = c.id CROSS JOIN messages m ON m.id = s.message"

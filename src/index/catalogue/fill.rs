@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::words::apart;
+use super::words::indexed;
 use super::{Catalogue, ContentId, FILL_CACHE_KIB, Kind, Series, SeriesNumber, number_of};
 use crate::base::id::{HostId, ObjectHash};
 use crate::index::Result;
@@ -247,10 +247,10 @@ impl Fill<'_> {
         let receivers = format!("{} {}", heading.to, heading.cc);
         statement.execute(params![
             number,
-            apart(&heading.from),
-            apart(&receivers),
-            apart(&heading.subject),
-            apart(&heading.attachments)
+            indexed(&heading.from),
+            indexed(&receivers),
+            indexed(&heading.subject),
+            indexed(&heading.attachments)
         ])?;
         Ok(())
     }

@@ -30,7 +30,7 @@ use super::error::IndexError;
 use super::folder;
 use crate::base::id::{HostId, ObjectHash, RepositoryId};
 
-const SCHEMA: [&str; 16] = [
+const SCHEMA: [&str; 19] = [
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID",
     "CREATE TABLE series (id INTEGER PRIMARY KEY, host BLOB, host_name TEXT, job TEXT)",
     "CREATE TABLE snapshots (series INTEGER, number INTEGER, hash BLOB, started INTEGER, whole INTEGER, \
@@ -45,6 +45,8 @@ const SCHEMA: [&str; 16] = [
     "CREATE TABLE messages (id INTEGER PRIMARY KEY, content BLOB UNIQUE, size INTEGER, date INTEGER, \
      message_id INTEGER, read INTEGER)",
     "CREATE INDEX messages_named ON messages (message_id)",
+    "CREATE INDEX messages_large ON messages (size)",
+    "CREATE INDEX messages_sent ON messages (date)",
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, sender TEXT, receivers TEXT, copies TEXT, subject TEXT, \
      message_id TEXT, attachments TEXT)",
     "CREATE TABLE stays (id INTEGER PRIMARY KEY, folder INTEGER, message INTEGER, name BLOB, arrived INTEGER, \
@@ -52,13 +54,14 @@ const SCHEMA: [&str; 16] = [
     "CREATE INDEX stays_of ON stays (message)",
     "CREATE INDEX stays_in ON stays (folder, name)",
     "CREATE INDEX stays_arrived ON stays (arrived)",
+    "CREATE INDEX stays_ended ON stays (arrived) WHERE last NOT NULL",
     "CREATE VIRTUAL TABLE words USING fts5 (sender, receivers, subject, attachments, content='', \
      contentless_delete=1, tokenize='unicode61 remove_diacritics 2')",
 ];
 
 const DATABASE: Database = Database {
     application: 0x4d6c_6361, // "Mlca"
-    version: 1,
+    version: 2,
     schema: &SCHEMA,
     busy: Duration::from_secs(10),
     // Rows of two runs must not mix, whatever a power cut takes.

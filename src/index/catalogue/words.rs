@@ -1,4 +1,5 @@
-//! Words as the full-text table knows them: letters of scripts that put no blanks between words stand alone there.
+//! Words as the full-text table knows them: letters of scripts that put no blanks between words stand alone there, and
+//! an address is a word of its own besides its parts, which many messages share.
 
 /// Texts with more words than this are cut: nobody looks for the thousandth receiver by a word in the middle.
 const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -11,9 +12,31 @@ fn stands_alone(letter: char) -> bool {
         | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
-/// Sets letters that stand alone apart.
-pub(super) fn apart(text: &str) -> String {
+/// What joins the parts of an address to one word: a letter that nobody writes there.
+const JOINT: char = '\u{1c0}';
+
+/// An address as one word; `None` for a word that is none.
+fn address(word: &str) -> Option<String> {
+    let word = word.trim_matches(|letter: char| !letter.is_alphanumeric() && letter != '@');
+    let at = word.find('@').filter(|&at| at > 0)?;
+    let joined: String =
+        word.chars().map(|letter| if letter.is_alphanumeric() { letter } else { JOINT }).collect();
+    (at < word.len()).then_some(joined)
+}
+
+/// The words of a text for the table.
+pub(super) fn indexed(text: &str) -> String {
     let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+    let mut words = apart(text);
+    for address in text.split_whitespace().filter_map(address) {
+        words.push(' ');
+        words.push_str(&address);
+    }
+    words
+}
+
+/// Sets letters that stand alone apart.
+fn apart(text: &str) -> String {
     let mut words = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
         if stands_alone(letter) {
@@ -29,11 +52,14 @@ pub(super) fn apart(text: &str) -> String {
 
 /// What the full-text table is asked for: all words of `text`, each as the beginning of a word; `None` without a word.
 ///
-/// What people put between words (`@`, `.`, `-`) ends a word there too, so the parts of an address have to follow each
-/// other.
+/// What people put between words (`.`, `-`) ends a word there too, so the parts of a name have to follow each other.
 pub(super) fn phrases(text: &str) -> Option<String> {
     let mut asked: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
+        if let Some(address) = address(word) {
+            asked.push(format!("\"{address}\"*"));
+            continue;
+        }
         let parts = apart(word);
         let is_word = parts.chars().any(char::is_alphanumeric);
         if is_word {
@@ -54,7 +80,12 @@ mod tests {
     fn words_are_set_apart() {
         assert_eq!(apart("Re: 契約 v2").split_whitespace().collect::<Vec<_>>(), ["Re:", "契", "約", "v2"]);
         assert_eq!(phrases("offer").unwrap(), "\"offer\"*");
-        assert_eq!(phrases("boss@x.org  2026").unwrap(), "\"boss@x.org\"* AND \"2026\"*");
+        assert_eq!(phrases("boss@x.org  2026").unwrap(), "\"bossǀxǀorg\"* AND \"2026\"*");
+        assert_eq!(
+            phrases("<boss@x.org>, @x.org boss@").unwrap(),
+            "\"bossǀxǀorg\"* AND \"@x.org\"* AND \"bossǀ\"*"
+        );
+        assert!(indexed("Boss <boss@x.org>").ends_with(" bossǀxǀorg"));
         assert_eq!(phrases("契約").unwrap(), "\"契  約\"");
         assert_eq!(phrases("a\"b").unwrap(), "\"a b\"*");
         assert_eq!(phrases("\"").is_none(), phrases(" -- ").is_none());
