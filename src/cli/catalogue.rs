@@ -8,6 +8,7 @@ use super::session::{Session, index_dir};
 use crate::base::id::ObjectHash;
 use crate::base::progress::{Progress, Quiet};
 use crate::format::keyset::KeySet;
+use crate::index::IndexError;
 use crate::index::catalogue::Catalogue;
 use crate::ops::catalogue::{CatalogueError, Options, Report, sync};
 use crate::repo::snapshots::SnapshotInfo;
@@ -31,14 +32,56 @@ pub fn in_step(
 ) -> Result<Catalogue, Failure> {
     let mut catalogue = open(session, context)?;
     let meter = Meter::start("catalogue", context.output.manner());
-    let report = bring(&mut catalogue, session, snapshots, None, &meter, context);
+    let report = match bring(&mut catalogue, session, snapshots, None, &meter, context) {
+        Err(CatalogueError::Catalogue(error)) if error.is_damage() => {
+            context.output.remark(&format!("catalogue: {error}: building it anew"));
+            drop(catalogue);
+            wipe(session, context);
+            catalogue = open(session, context)?;
+            bring(&mut catalogue, session, snapshots, None, &meter, context)
+        }
+        report => report,
+    };
     meter.finish();
-    let report = report?;
+    let report = match report {
+        Err(CatalogueError::Catalogue(IndexError::Busy)) => {
+            complain(
+                "mailark: another run is filling the catalogue: the newest snapshots may be missing from it\n",
+            );
+            Report::default()
+        }
+        report => report?,
+    };
     if report.messages > 0 {
         context.output.remark(&format!("{} messages were new to the catalogue", count(report.messages)));
     }
     tell_gaps(&report);
     Ok(catalogue)
+}
+
+/// Takes out of the catalogue what the repository holds no more, where there is a catalogue.
+pub fn follow_purge(session: &Session, context: &Context<'_>) {
+    let Some(dir) = index_dir(context, &session.repository) else { return };
+    if !Catalogue::exists(&dir, &session.repository.id()) {
+        return;
+    }
+    let followed = session.sync().and_then(|()| {
+        let listed = session.look()?.0.snapshots;
+        let mut catalogue = open(session, context)?;
+        Ok(bring(&mut catalogue, session, &listed, None, &Quiet::default(), context)?)
+    });
+    if let Err(failure) = followed {
+        complain(&format!(
+            "mailark: the catalogue still lists what was purged: {}; 'mailark cache clean' removes it\n",
+            failure.message
+        ));
+    }
+}
+
+fn wipe(session: &Session, context: &Context<'_>) {
+    if let Some(dir) = index_dir(context, &session.repository) {
+        Catalogue::wipe(&dir, &session.repository.id());
+    }
 }
 
 /// Takes the snapshot that a backup just made into the catalogue; what hinders that is told and hinders no backup.
@@ -50,7 +93,7 @@ pub fn keep(session: &Session, made: &ObjectHash, context: &Context<'_>) {
         let listed = session.look()?.0.snapshots;
         let Some(info) = listed.iter().find(|info| info.hash == *made) else { return Ok(()) };
         let only = Some(info);
-        bring(&mut catalogue, session, &listed, only, &Quiet::default(), context).map(drop)
+        Ok(bring(&mut catalogue, session, &listed, only, &Quiet::default(), context).map(drop)?)
     });
     match kept {
         Ok(()) => {}
@@ -77,7 +120,7 @@ fn bring(
     only: Option<&SnapshotInfo>,
     progress: &dyn Progress,
     context: &Context<'_>,
-) -> Result<Report, Failure> {
+) -> Result<Report, CatalogueError> {
     let local = match session.repository.keys.as_ref() {
         KeySet::Writer(keys) => Some(keys.host),
         KeySet::Full(_) => None,
@@ -85,7 +128,7 @@ fn bring(
     let only = only.map(|info| (info.host, info.snapshot.job.as_str()));
     let options = Options { users: &context.settings.users, local, only };
     let open = |info: &SnapshotInfo| session.blobs(info);
-    Ok(sync(catalogue, snapshots, &open, &options, progress, context.interrupt)?)
+    sync(catalogue, snapshots, &open, &options, progress, context.interrupt)
 }
 
 fn tell_gaps(report: &Report) {

@@ -234,6 +234,11 @@ fn change(server: &Server, seed: u64) {
     }
 }
 
+fn catalogue_file(env: &TestEnv) -> PathBuf {
+    let files = crate::support::files_below(&env.cache());
+    files.into_iter().find(|path| path.ends_with("catalogue.db")).unwrap()
+}
+
 /// UIDs and keywords are what some file said once; one that was lost before the catalogue was made tells nothing.
 fn without_state(mut found: Vec<Value>) -> Vec<Value> {
     for stay in found.iter_mut().flat_map(|message| message["stays"].as_array_mut().unwrap()) {
@@ -282,6 +287,11 @@ fn it_tells_the_same_however_it_came_to_be() {
     compare("after forgetting");
     let before = server.subjects(&["--message-id", "7@supplier.com", "--limit", "1000"]).len();
     server.env.mailark(["purge", "--yes", "--message-id", "<7@supplier.com>"]).expect(0);
+    let erased = fs::read(catalogue_file(&server.env)).unwrap();
+    assert!(
+        !erased.windows(20).any(|window| window == b"sender7@supplier.com"),
+        "the purged message stands in the file"
+    );
     compare("after a purge");
     assert_eq!(server.subjects(&["--message-id", "7@supplier.com"]), Vec::<String>::new(), "of {before}");
     server.env.mailark(["forget", "--keep-last", "1", "--hold-down", "0"]).expect(0);
@@ -386,5 +396,48 @@ fn nothing_in_a_message_moves_the_cursor() {
     for text in [shown.stdout, told.stdout] {
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()), "{text:?}");
         assert!(!text.contains('\u{202e}'), "{text:?}");
+    }
+}
+
+#[test]
+fn a_damaged_catalogue_is_made_anew() {
+    let server = Server::new();
+    for number in 0..200 {
+        server.put(
+            "anna",
+            "INBOX",
+            &format!("cur/{}.M1.mx:2,S", 1_700_000_000 + number),
+            &text(number, "Same"),
+        );
+    }
+    server.backup();
+    let file = catalogue_file(&server.env);
+    let whole = fs::read(&file).unwrap();
+    for round in 0..12u64 {
+        let mut bytes = whole.clone();
+        match round {
+            0 => bytes.truncate(bytes.len() / 2),
+            1 => bytes.clear(),
+            2 => bytes = noise(3, 9_000),
+            _ => {
+                let at = dice(round, bytes.len() as u64 - 4_096) as usize;
+                bytes[at..at + 4_096].fill(0xa5);
+            }
+        }
+        fs::write(&file, bytes).unwrap();
+        server.put(
+            "anna",
+            "INBOX",
+            &format!("cur/{}.M2.mx:2,S", 1_700_001_000 + round),
+            &text(round, "Another"),
+        );
+        server.env.backup_with(&server.root, &[]).expect(0);
+        let found = server.env.mailark(["find", "--json", "--limit", "1000"]).expect(0);
+        if round < 3 {
+            assert_eq!(lines(&found).len(), 201 + round as usize, "round {round}");
+        }
+        let cleaned = server.env.mailark(["cache", "clean"]).expect(0);
+        drop(cleaned);
+        assert_eq!(server.find(&["--limit", "1000"]).len(), 201 + round as usize);
     }
 }

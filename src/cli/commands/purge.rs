@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::bytes;
 use crate::base::id::ObjectHash;
+use crate::cli::catalogue;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Side, Table, complain, count, insert_name, local_time, problems, rfc3339, size};
@@ -82,6 +83,9 @@ pub fn run(args: &PurgeArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     // Also moves on what this client remembers.
     session::complain_of(&Default::default(), &session.look()?.1);
     tell(&report, &options, options.dry_run, context)?;
+    if !options.dry_run && !report.rewritten.is_empty() {
+        catalogue::follow_purge(&session, context);
+    }
     Ok(exit(&report))
 }
 

@@ -95,6 +95,14 @@ impl Fill<'_> {
         Ok(self.transaction.last_insert_rowid())
     }
 
+    /// The number of the newest snapshot of a series; 0 without one.
+    pub fn last_number(&self, series: SeriesNumber) -> Result<i64> {
+        let mut statement = self
+            .transaction
+            .prepare_cached("SELECT coalesce(max(number), 0) FROM snapshots WHERE series = ?")?;
+        Ok(statement.query_row([series], |row| row.get(0))?)
+    }
+
     /// Takes in a snapshot as number `number` of its series.
     pub fn add_snapshot(
         &self,

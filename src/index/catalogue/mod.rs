@@ -30,7 +30,7 @@ use super::error::IndexError;
 use super::folder;
 use crate::base::id::{HostId, ObjectHash, RepositoryId};
 
-const SCHEMA: [&str; 19] = [
+const SCHEMA: [&str; 20] = [
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID",
     "CREATE TABLE series (id INTEGER PRIMARY KEY, host BLOB, host_name TEXT, job TEXT)",
     "CREATE TABLE snapshots (series INTEGER, number INTEGER, hash BLOB, started INTEGER, whole INTEGER, \
@@ -47,6 +47,7 @@ const SCHEMA: [&str; 19] = [
     "CREATE INDEX messages_named ON messages (message_id)",
     "CREATE INDEX messages_large ON messages (size)",
     "CREATE INDEX messages_sent ON messages (date)",
+    "CREATE INDEX messages_unread ON messages (id) WHERE read = 0",
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, sender TEXT, receivers TEXT, copies TEXT, subject TEXT, \
      message_id TEXT, attachments TEXT)",
     "CREATE TABLE stays (id INTEGER PRIMARY KEY, folder INTEGER, message INTEGER, name BLOB, arrived INTEGER, \
@@ -154,6 +155,11 @@ impl Catalogue {
         Ok(Catalogue { connection, path: PathBuf::new() })
     }
 
+    /// Does a repository have one?
+    pub fn exists(cache: &Path, repository: &RepositoryId) -> bool {
+        path_of(cache, repository).is_file()
+    }
+
     /// Removes the catalogue of a repository.
     pub fn wipe(cache: &Path, repository: &RepositoryId) {
         remove(&path_of(cache, repository));
@@ -205,6 +211,19 @@ impl Catalogue {
     pub fn message(&self, content: &ContentId) -> Result<Option<i64>> {
         let mut statement = self.connection.prepare_cached("SELECT id FROM messages WHERE content = ?")?;
         Ok(statement.query_row([content], |row| row.get(0)).optional()?)
+    }
+
+    /// Are there messages whose head could not be read so far?
+    pub fn has_unread(&self) -> Result<bool> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_unread WHERE read = 0)",
+        )?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// Empties the journal beside the file, where what was taken out still stands.
+    pub fn settle(&self) -> Result<()> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
     /// How many messages are listed, and how many of them could not be looked into.

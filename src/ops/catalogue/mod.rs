@@ -25,7 +25,7 @@ pub enum CatalogueError {
     #[error(transparent)]
     Repository(#[from] RepoError),
     /// The catalogue's own file failed.
-    #[error("catalogue: {0}")]
+    #[error(transparent)]
     Catalogue(#[from] IndexError),
 }
 

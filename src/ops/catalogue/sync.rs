@@ -87,10 +87,15 @@ pub fn sync<'a>(
     }
     if !swept {
         let fill = catalogue.fill()?;
-        fill.sweep()?;
+        let gone = fill.sweep()?;
         fill.commit()?;
+        if gone > 0 {
+            catalogue.settle()?;
+        }
     }
-    if let Some(host) = &options.local {
+    if let Some(host) = &options.local
+        && catalogue.has_unread()?
+    {
         read_later(catalogue, host)?;
     }
     Ok(report)
@@ -172,6 +177,10 @@ impl<'a> Run<'_, 'a> {
             let fill = catalogue.fill()?;
             let number = fill.series(series)?;
             let next = before.map_or(1, |(_, number)| number + 1);
+            if fill.last_number(number)? != next - 1 {
+                // Another process is at it, and will be done with this series.
+                return Ok(());
+            }
             let reuse = reader.as_ref().is_some_and(|(of, _)| of.domain == info.domain);
             let after = if reuse { reader.take().expect("looked at above").1 } else { (self.open)(info)? };
             let older = match before {
