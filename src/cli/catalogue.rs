@@ -92,15 +92,21 @@ pub fn keep(session: &Session, made: &ObjectHash, context: &Context<'_>) {
     let kept = open(session, context).and_then(|mut catalogue| {
         let listed = session.look()?.0.snapshots;
         let Some(info) = listed.iter().find(|info| info.hash == *made) else { return Ok(()) };
-        let only = Some(info);
-        Ok(bring(&mut catalogue, session, &listed, only, &Quiet::default(), context).map(drop)?)
+        let kept = bring(&mut catalogue, session, &listed, Some(info), &Quiet::default(), context);
+        if matches!(&kept, Err(CatalogueError::Catalogue(error)) if error.is_damage()) {
+            // The next command that needs it makes it anew.
+            drop(catalogue);
+            wipe(session, context);
+            return Ok(());
+        }
+        Ok(kept.map(drop)?)
     });
     match kept {
         Ok(()) => {}
         // The snapshot is there; the next run takes both in.
         Err(failure) if failure.kind == Kind::Interrupted => {}
         Err(failure) => {
-            complain(&format!("mailark: the catalogue was not brought into step: {}\n", failure.message))
+            complain(&format!("mailark: the catalogue was not brought into step: {}\n", failure.message));
         }
     }
 }
