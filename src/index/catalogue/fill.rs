@@ -196,12 +196,36 @@ impl Fill<'_> {
         Ok(statement.query_row(params![user, series, name], |row| row.get(0)).optional()?)
     }
 
-    /// Names of the messages that stay in a folder now.
-    pub fn staying(&self, folder: i64) -> Result<Vec<Vec<u8>>> {
+    /// Begins to hear what a file of several messages holds now.
+    pub fn begin_file(&self) -> Result<()> {
+        Ok(self.transaction.execute_batch(
+            "CREATE TEMP TABLE IF NOT EXISTS held (stay INTEGER PRIMARY KEY, content BLOB); \
+             CREATE INDEX IF NOT EXISTS temp.held_contents ON held (content); DELETE FROM temp.held",
+        )?)
+    }
+
+    /// How many messages of this content the file was heard to hold.
+    pub fn turns_in_file(&self, content: &ContentId) -> Result<u64> {
         let mut statement =
-            self.transaction.prepare_cached("SELECT name FROM stays WHERE folder = ? AND last IS NULL")?;
-        let names = statement.query_map([folder], |row| row.get(0))?;
-        Ok(names.collect::<rusqlite::Result<_>>()?)
+            self.transaction.prepare_cached("SELECT count(*) FROM temp.held WHERE content = ?")?;
+        Ok(statement.query_row([content], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
+    /// Notes that the file holds a message that stays there under this name; false when none does.
+    pub fn stays_in_file(&self, file: i64, name: &[u8], content: &ContentId) -> Result<bool> {
+        let mut statement = self.transaction.prepare_cached(
+            "INSERT OR IGNORE INTO temp.held SELECT id, ?3 FROM stays WHERE folder = ?1 AND name = ?2 AND last IS NULL",
+        )?;
+        Ok(statement.execute(params![file, name, content])? > 0)
+    }
+
+    /// Whatever stayed in the file and was not heard of stood there up to snapshot `last`.
+    pub fn end_file(&self, file: i64, last: i64) -> Result<()> {
+        let mut statement = self.transaction.prepare_cached(
+            "UPDATE stays SET last = ? WHERE folder = ? AND last IS NULL AND id NOT IN (SELECT stay FROM temp.held)",
+        )?;
+        statement.execute([last, file])?;
+        Ok(())
     }
 
     /// The number of a message, if its content is known.

@@ -1,9 +1,7 @@
 //! Writing differences into the catalogue.
 
-use std::collections::HashSet;
-
-use super::{CatalogueError, Change, Inside, Message, Place, Report};
-use crate::index::catalogue::{Fill, Kind, Mailfolder, SeriesNumber};
+use super::{CatalogueError, Change, Message, Place, Report};
+use crate::index::catalogue::{Fill, Mailfolder, SeriesNumber};
 use crate::mail::keywords::Keywords;
 use crate::mail::templates::{self, Users};
 use crate::mail::uidlist::Uidlist;
@@ -19,6 +17,8 @@ pub(super) struct Applier<'a, 'c> {
     pub(super) before: i64,
     /// The folder used last.
     pub(super) folder: Option<(Vec<u8>, i64)>,
+    /// The file of several messages that is open.
+    pub(super) file: Option<i64>,
     pub(super) report: &'a mut Report,
 }
 
@@ -46,7 +46,27 @@ impl Applier<'_, '_> {
                 let message = self.message(message)?;
                 self.fill.arrive(folder, message, &name, arrived, self.number)?;
             }
-            Change::Holds { file, messages } => self.file(&file, messages)?,
+            Change::Opened { file } => {
+                self.file = Some(self.folder(&file)?);
+                self.fill.begin_file()?;
+            }
+            Change::Inside { content, message, line, arrived } => {
+                let Some(file) = self.file else { return Ok(()) };
+                // Equal messages of one file are told apart by their turn.
+                let turn = u16::try_from(self.fill.turns_in_file(&content)?).unwrap_or(u16::MAX);
+                let line = line.unwrap_or_default().to_be_bytes();
+                let name = [content.as_slice(), &turn.to_be_bytes(), &line].concat();
+                if !self.fill.stays_in_file(file, &name, &content)? {
+                    let message = self.message(message)?;
+                    self.fill.arrive(file, message, &name, arrived, self.number)?;
+                    self.fill.stays_in_file(file, &name, &content)?;
+                }
+            }
+            Change::Closed => {
+                if let Some(file) = self.file.take() {
+                    self.fill.end_file(file, self.before)?;
+                }
+            }
             Change::Uids { folder, bytes } => {
                 if let (Some(folder), Some(list)) = (self.state_folder(&folder)?, Uidlist::parse(&bytes)) {
                     self.fill.set_uids(folder, &list)?;
@@ -108,27 +128,5 @@ impl Applier<'_, '_> {
         self.report.messages += 1;
         self.report.unread += u64::from(facts.heading.is_none() && !facts.opaque);
         Ok(self.fill.add_message(&facts)?)
-    }
-
-    /// Holds what a file has now against what it had.
-    fn file(&mut self, place: &Place, messages: Vec<Inside>) -> Result<(), CatalogueError> {
-        debug_assert_eq!(place.kind, Kind::File);
-        let folder = match messages.is_empty() {
-            true => self.known_folder(&place.path)?,
-            false => Some(self.folder(place)?),
-        };
-        let Some(folder) = folder else { return Ok(()) };
-        let mut before: HashSet<Vec<u8>> = self.fill.staying(folder)?.into_iter().collect();
-        for inside in messages {
-            if before.remove(&inside.name) {
-                continue;
-            }
-            let message = self.message(inside.message)?;
-            self.fill.arrive(folder, message, &inside.name, inside.arrived, self.number)?;
-        }
-        for name in before {
-            self.fill.leave(folder, &name, self.before)?;
-        }
-        Ok(())
     }
 }

@@ -69,15 +69,6 @@ enum Message {
     New(Box<Facts>),
 }
 
-/// A message in a file of several.
-#[derive(Debug)]
-struct Inside {
-    /// Content id, its turn among equal ones, and what its `From ` line says of its arrival.
-    name: Vec<u8>,
-    message: Message,
-    arrived: i64,
-}
-
 /// One difference between a snapshot and the one before it.
 #[derive(Debug)]
 enum Change {
@@ -85,8 +76,12 @@ enum Change {
     Left { folder: Vec<u8>, name: Vec<u8> },
     /// A message stands there now.
     Arrived { folder: Place, name: Vec<u8>, message: Message, arrived: i64 },
-    /// A file holds these messages now; none when it is gone.
-    Holds { file: Place, messages: Vec<Inside> },
+    /// What a file of several messages holds now follows.
+    Opened { file: Place },
+    /// A message of that file; the line before it may say when it arrived, else that is reckoned.
+    Inside { content: ContentId, message: Message, line: Option<i64>, arrived: i64 },
+    /// That was all; what the file held before and holds no more has left it.
+    Closed,
     /// The bytes of a folder's `dovecot-uidlist`.
     Uids { folder: Place, bytes: Vec<u8> },
     /// The bytes of a folder's `dovecot-keywords`.

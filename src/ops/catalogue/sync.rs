@@ -201,6 +201,7 @@ impl<'a> Run<'_, 'a> {
                 number: next,
                 before: next - 1,
                 folder: None,
+                file: None,
                 report,
             };
             let local = self.options.local == Some(info.host);

@@ -1,17 +1,17 @@
 //! What one snapshot holds of mail that the one before does not, and the other way round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::heads::Heads;
-use super::{CatalogueError, Change, Inside, Place, StateFile};
-use crate::base::id::BlobId;
+use super::{CatalogueError, Change, Message, Place, StateFile};
+use crate::base::id::{BlobId, DomainId};
 use crate::base::interrupt::Interrupt;
 use crate::base::limits;
 use crate::base::progress::Progress;
 use crate::format::content::{Section, Shape};
 use crate::format::page::{Entry, File, Node};
 use crate::format::snapshot::Tree;
-use crate::index::catalogue::{ContentId, Kind};
+use crate::index::catalogue::Kind;
 use crate::mail::{maildir, mbox};
 use crate::repo::RepoError;
 use crate::repo::lockstep::{Lockstep, Pair};
@@ -208,17 +208,15 @@ impl<'a, 't> Walk<'a, 't> {
         if holds(&before) + holds(&after) == 0 {
             return Ok(());
         }
-        let place = folder(&path, Kind::File);
-        let messages = match &after {
-            Some(Entry { node: Node::File(file), mtime_s, .. }) if file.content.messages() > 0 => {
-                self.inside(&path, file, *mtime_s)?
+        tell(Change::Opened { file: folder(&path, Kind::File) })?;
+        let whole = match &after {
+            Some(Entry { node: Node::File(file), mtime_s, .. }) => {
+                self.inside(&path, file, *mtime_s, tell)?
             }
-            _ => Some(Vec::new()),
+            _ => true,
         };
-        match messages {
-            Some(messages) => tell(Change::Holds { file: place, messages }),
-            None => Ok(()),
-        }
+        // Of a file that cannot be read to its end nobody knows what it lacks.
+        if whole { tell(Change::Closed) } else { Ok(()) }
     }
 
     /// A file of `cur` or `new`.
@@ -259,22 +257,27 @@ impl<'a, 't> Walk<'a, 't> {
         Ok(())
     }
 
-    /// The messages of a file of several; `None` when its recipe cannot be read.
+    /// Tells the messages of a file of several; false when its recipe cannot be read to the end.
     fn inside(
         &mut self,
         path: &[u8],
         file: &File,
         mtime: i64,
-    ) -> Result<Option<Vec<Inside>>, CatalogueError> {
+        tell: &mut Tell<'_>,
+    ) -> Result<bool, CatalogueError> {
         let (reader, domain) = (self.after.reader, self.after.info.domain);
-        let mut gathering = Gathering { reader, domain, mtime, ..Gathering::new(self.heads, reader) };
+        self.progress.counters().add(0, file.size);
+        let progress = self.progress;
+        let mut gathering =
+            Gathering { heads: self.heads, reader, domain, mtime, progress, arrived: None, open: Vec::new() };
         let mut failed = None;
         let gathered = each_section(
             &file.content,
             |id: &BlobId| reader.page(id),
             |id: &BlobId| reader.data(id),
             |section, begin| {
-                gathering.add(section, begin).map_err(|error| match error {
+                self.interrupt.check()?;
+                gathering.add(section, begin, tell).map_err(|error| match error {
                     CatalogueError::Repository(error) => error,
                     error @ CatalogueError::Catalogue(_) => {
                         failed = Some(error);
@@ -286,15 +289,12 @@ impl<'a, 't> Walk<'a, 't> {
         if let Some(failed) = failed {
             return Err(failed);
         }
-        let gathered = gathered.map_err(CatalogueError::from).and_then(|()| gathering.finish());
+        let gathered = gathered.map_err(CatalogueError::from).and_then(|()| gathering.close(tell));
         match gathered {
-            Ok(messages) => {
-                self.progress.counters().add(messages.len() as u64, file.size);
-                Ok(Some(messages))
-            }
+            Ok(()) => Ok(true),
             Err(CatalogueError::Repository(error)) if is_passing(&error) => {
                 self.trouble(path, &error)?;
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -315,22 +315,16 @@ fn mail_folder(path: &[u8]) -> &[u8] {
 struct Gathering<'g, 'h, 'a> {
     heads: &'g mut Heads<'h>,
     reader: &'a BlobReader<'a>,
-    domain: crate::base::id::DomainId,
+    domain: DomainId,
     mtime: i64,
+    progress: &'g dyn Progress,
     /// What the `From ` line before said.
     arrived: Option<i64>,
     open: Vec<Section>,
-    turns: HashMap<ContentId, u16>,
-    found: Vec<Inside>,
 }
 
-impl<'g, 'h, 'a> Gathering<'g, 'h, 'a> {
-    fn new(heads: &'g mut Heads<'h>, reader: &'a BlobReader<'a>) -> Self {
-        let (open, turns, found) = Default::default();
-        Gathering { heads, reader, domain: Default::default(), mtime: 0, arrived: None, open, turns, found }
-    }
-
-    fn add(&mut self, section: Section, begin: &[u8]) -> Result<(), CatalogueError> {
+impl Gathering<'_, '_, '_> {
+    fn add(&mut self, section: Section, begin: &[u8], tell: &mut Tell<'_>) -> Result<(), CatalogueError> {
         match section.shape {
             Shape::Continued if !self.open.is_empty() => {
                 if self.open.len() < MESSAGE_SECTIONS_MAX {
@@ -338,39 +332,30 @@ impl<'g, 'h, 'a> Gathering<'g, 'h, 'a> {
                 }
             }
             Shape::Bytes => {
-                self.close()?;
+                self.close(tell)?;
                 self.arrived = begin.split(|&byte| byte == b'\n').find_map(mbox::arrival);
             }
             Shape::Message | Shape::Opaque | Shape::Continued => {
-                self.close()?;
+                self.close(tell)?;
                 self.open.push(section);
             }
         }
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), CatalogueError> {
+    /// Tells the message whose sections are together.
+    fn close(&mut self, tell: &mut Tell<'_>) -> Result<(), CatalogueError> {
         if self.open.is_empty() {
             return Ok(());
         }
         let sections = std::mem::take(&mut self.open);
-        let arrived = self.arrived.take();
+        let line = self.arrived.take();
         let (content, message) = self.heads.of_sections(self.reader, &self.domain, sections)?;
-        let turn = self.turns.entry(content).or_default();
-        let line = arrived.unwrap_or_default().to_be_bytes();
-        let name = [content.as_slice(), &turn.to_be_bytes(), &line].concat();
-        *turn = turn.saturating_add(1);
         let sent = match &message {
-            super::Message::New(facts) => facts.heading.as_ref().and_then(|heading| heading.date),
-            super::Message::Known(_) => None,
+            Message::New(facts) => facts.heading.as_ref().and_then(|heading| heading.date),
+            Message::Known(_) => None,
         };
-        let arrived = arrived.or(sent).unwrap_or(self.mtime);
-        self.found.push(Inside { name, message, arrived });
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Vec<Inside>, CatalogueError> {
-        self.close()?;
-        Ok(self.found)
+        self.progress.counters().add(1, 0);
+        tell(Change::Inside { content, message, line, arrived: line.or(sent).unwrap_or(self.mtime) })
     }
 }
