@@ -23,12 +23,9 @@ pub(super) fn judge(
     let mut find = |object: String, text: String| {
         findings.push(Finding::new(Kind::Gap, Subject::History, object, text));
     };
+    let is_to_come = |host: &HostId, sequence: u64| lags && sequence > newest(listed, host);
     for (host, mut taken) in numbers(listed, ledger, opens) {
-        if lags {
-            let of_host = listed.snapshots.iter().filter(|info| info.host == host);
-            let newest = of_host.map(|info| info.sequence).max().unwrap_or(0);
-            taken.retain(|number| *number <= newest);
-        }
+        taken.retain(|number| !is_to_come(&host, *number));
         let name = listed.snapshots.iter().find(|info| info.host == host);
         let name = name.map(|info| format!(" (host {})", info.snapshot.host_name)).unwrap_or_default();
         for text in gaps(taken) {
@@ -51,12 +48,19 @@ pub(super) fn judge(
             find(format!("snapshot {}", info.hash.short()), text);
         }
     }
-    let unfinished = unfinished(listed, ledger, &there).into_iter().filter(|old| opens(&old.host));
-    findings.extend(unfinished.map(|old| {
+    let unfinished = unfinished(listed, ledger, &there).into_iter();
+    let judged = unfinished.filter(|(old, new)| opens(&old.host) && !is_to_come(&new.host, new.sequence));
+    findings.extend(judged.map(|(old, _)| {
         let text = "it was written anew, and neither it nor the new one is there";
         Finding::new(Kind::Gap, Subject::History, format!("snapshot {}", old.hash.short()), text)
     }));
     findings
+}
+
+/// The highest number of a host's snapshots; 0 when there is none.
+fn newest(listed: &Listed, host: &HostId) -> u64 {
+    let of_host = listed.snapshots.iter().filter(|info| info.host == *host);
+    of_host.map(|info| info.sequence).max().unwrap_or(0)
 }
 
 /// The numbers that are taken, or were lawfully, for each host that has written something.
@@ -107,12 +111,13 @@ pub(super) fn gaps(taken: impl IntoIterator<Item = u64>) -> Vec<String> {
     texts
 }
 
-/// A snapshot that was written anew must be there, or the one that it replaced; gives those of which neither is.
+/// A snapshot that was written anew must be there, or the one that it replaced; gives the old and the new name where
+/// neither is.
 fn unfinished(
     listed: &Listed,
     ledger: &Ledger,
     there: &HashMap<&ObjectHash, (HostId, u64)>,
-) -> Vec<SnapshotName> {
+) -> Vec<(SnapshotName, SnapshotName)> {
     let kept: HashSet<&ObjectHash> = listed
         .dropped
         .iter()
@@ -122,12 +127,14 @@ fn unfinished(
     let is_known = |hash: &ObjectHash| {
         there.contains_key(hash) || kept.contains(hash) || ledger.forgotten.contains_key(hash)
     };
-    let lost = ledger.replaced.values().filter(|step| {
-        step.new.is_some_and(|new| !is_known(&new.hash) && !ledger.replaced.contains_key(&new.hash))
-            && !is_known(&step.old.hash)
+    let lost = ledger.replaced.values().filter_map(|step| {
+        let new = step.new?;
+        let is_lost =
+            !is_known(&new.hash) && !ledger.replaced.contains_key(&new.hash) && !is_known(&step.old.hash);
+        is_lost.then_some((step.old, new))
     });
-    let mut lost: Vec<SnapshotName> = lost.map(|step| step.old).collect();
-    lost.sort_by_key(|old| old.hash);
+    let mut lost: Vec<(SnapshotName, SnapshotName)> = lost.collect();
+    lost.sort_by_key(|(old, _)| old.hash);
     lost
 }
 
@@ -171,6 +178,20 @@ mod tests {
         assert_eq!(judge(&listed, &ledger, &|_| true, false).len(), 1, "3 and 4 were there before 5");
         assert!(judge(&listed, &ledger, &|_| true, true).is_empty(), "they are still to come");
         assert_eq!(judge(&chain(&[2, 5]), &ledger, &|_| true, true).len(), 2, "2 is not");
+    }
+
+    #[test]
+    fn a_mirror_may_have_the_record_of_a_snapshot_written_anew_before_the_snapshot() {
+        let mut ledger = Ledger::default();
+        let step = Replacement { old: name(3), new: Some(name(5)), received: 0 };
+        ledger.replaced.insert(hash(3), step);
+        assert!(judge(&chain(&[3, 4, 5]), &ledger, &|_| true, true).is_empty(), "both are still to come");
+        assert_eq!(judge(&chain(&[3, 4, 5]), &ledger, &|_| true, false).len(), 1, "one is lost");
+        // What came after the new one is there: it was lost.
+        let mut listed = chain(&[3, 5]);
+        listed.snapshots.push(info(6, Some(4)));
+        let found = judge(&listed, &ledger, &|_| true, true);
+        assert!(found.iter().any(|found| found.text.contains("neither")), "{found:?}");
     }
 
     fn texts(listed: &Listed, ledger: &Ledger) -> Vec<(Kind, String)> {
