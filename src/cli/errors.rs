@@ -10,6 +10,7 @@ use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
 use crate::ops::repair::snapshots::RepairError;
 use crate::ops::restore::RestoreError;
+use crate::ops::revoke::RevokeError;
 use crate::repo::RepoError;
 use crate::repo::extract::ExtractError;
 use crate::source::SourceError;
@@ -44,6 +45,9 @@ impl From<RepoError> for Failure {
             RepoError::NotForThisKey { .. } | RepoError::NeedsFullKey { .. } => {
                 because(Kind::Key).hint("use a full key; it does not belong on the mail server")
             }
+            RepoError::Revoked { host } => because(Kind::Key)
+                .hint("no snapshot was made that counts")
+                .hint(format!("if it is to go on, 'mailark key add --writer --host {host}' makes it a new key")),
             RepoError::Damaged { object, .. } if object.starts_with("keys/") => because(Kind::Damaged)
                 .hint("another key opens the repository, or --recovery-code; then 'mailark key add' makes a new slot"),
             RepoError::Damaged { object, .. } if object.starts_with("records/") => {
@@ -198,6 +202,28 @@ impl From<RestoreError> for Failure {
             RestoreError::Target(_) | RestoreError::Inspect { .. } => {
                 Failure::because(Kind::Storage, "", &error)
             }
+        }
+    }
+}
+
+impl From<RevokeError> for Failure {
+    fn from(error: RevokeError) -> Failure {
+        let because = || Failure::because(Kind::User, "", &error);
+        match &error {
+            RevokeError::NoSuchHost { known, .. } if known.is_empty() => {
+                because().hint("no host was ever registered")
+            }
+            RevokeError::NoSuchHost { known, .. } => {
+                because().hint(format!("there are {}; a host's id does too", known.join(", ")))
+            }
+            RevokeError::Several { hosts, .. } => {
+                because().hint(format!("name one by its id: {}", hosts.join(", ")))
+            }
+            RevokeError::Already { .. } => because(),
+            RevokeError::Repository(_) => match error {
+                RevokeError::Repository(error) => error.into(),
+                _ => because(),
+            },
         }
     }
 }

@@ -11,5 +11,6 @@ pub mod prune;
 pub mod purge;
 pub mod repair;
 pub mod restore;
+pub mod revoke;
 pub mod stats;
 pub mod status;

@@ -4,7 +4,9 @@ use crate::base::bytes;
 use crate::base::clock::UnixNanos;
 use crate::format::keyset::Role;
 use crate::format::slot::{SlotHeader, SlotKind};
-use crate::repo::ledger::PastResult;
+use crate::format::snapshot::Snapshot;
+use crate::repo::ledger::{Ledger, PastResult};
+use crate::repo::records::{self, HostInfo};
 use crate::repo::snapshots::{self, Listed, SnapshotInfo};
 
 /// How bad something is.
@@ -37,6 +39,8 @@ pub struct JobStatus {
     pub snapshots: u64,
     /// How bad its findings are.
     pub level: Level,
+    /// Its host was revoked, and none of that name took its place: nothing is to be expected of it.
+    pub revoked: bool,
 }
 
 /// What opens the repository.
@@ -102,8 +106,8 @@ impl Status {
         &mut self,
         listed: &Listed,
         wanted: &dyn Fn(&SnapshotInfo) -> bool,
-        now: UnixNanos,
-        limits: Limits,
+        hosts: &[HostInfo],
+        (now, limits): (UnixNanos, Limits),
     ) {
         let wanted: Vec<SnapshotInfo> =
             listed.snapshots.iter().filter(|info| wanted(info)).cloned().collect();
@@ -112,31 +116,40 @@ impl Status {
             let of_job = wanted.iter().filter(|info| {
                 info.snapshot.host_name == snapshot.host_name && info.snapshot.job == snapshot.job
             });
-            let name = bytes::display(format!("{} {}", snapshot.host_name, snapshot.job).as_bytes());
-            let age_s = ((now - UnixNanos::from(snapshot.ended)) / 1_000_000_000) as i64;
-            let mut level = Level::Ok;
-            if age_s >= limits.warning_s {
-                let bad = if age_s >= limits.critical_s { Level::Critical } else { Level::Warning };
-                level = level
-                    .max(self.find(bad, format!("{name}: the last backup is {} hours old", age_s / 3_600)));
-            } else if age_s < -600 {
-                let text = format!("{name}: the last backup is from the future: a clock is wrong");
-                level = level.max(self.find(Level::Warning, text));
-            }
-            if let Some(why) = &snapshot.suspect {
-                let why = bytes::display(why.as_bytes());
-                level = level
-                    .max(self.find(Level::Warning, format!("{name}: the last backup is suspect: {why}")));
-            }
-            if snapshot.problem_count > 0 {
-                let text = format!("{name}: the last backup could not read {} files", snapshot.problem_count);
-                level = level.max(self.find(Level::Warning, text));
-            }
-            self.jobs.push(JobStatus { last: last.clone(), snapshots: of_job.count() as u64, level });
+            let revoked = records::is_revoked_name(hosts, &snapshot.host_name);
+            // A host that was given up is silent, however old its last backup is and whatever was wrong with that.
+            let level = if revoked { Level::Ok } else { self.judge_last(snapshot, (now, limits)) };
+            let snapshots = of_job.count() as u64;
+            self.jobs.push(JobStatus { last: last.clone(), snapshots, level, revoked });
         }
         if self.jobs.is_empty() {
             self.find(Level::Critical, "there is no snapshot".to_owned());
         }
+    }
+
+    /// Judges the last snapshot of a job.
+    fn judge_last(&mut self, snapshot: &Snapshot, (now, limits): (UnixNanos, Limits)) -> Level {
+        let name = bytes::display(format!("{} {}", snapshot.host_name, snapshot.job).as_bytes());
+        let age_s = ((now - UnixNanos::from(snapshot.ended)) / 1_000_000_000) as i64;
+        let mut level = Level::Ok;
+        if age_s >= limits.warning_s {
+            let bad = if age_s >= limits.critical_s { Level::Critical } else { Level::Warning };
+            let text = format!("{name}: the last backup is {} hours old", age_s / 3_600);
+            level = level.max(self.find(bad, text));
+        } else if age_s < -600 {
+            let text = format!("{name}: the last backup is from the future: a clock is wrong");
+            level = level.max(self.find(Level::Warning, text));
+        }
+        if let Some(why) = &snapshot.suspect {
+            let why = bytes::display(why.as_bytes());
+            level =
+                level.max(self.find(Level::Warning, format!("{name}: the last backup is suspect: {why}")));
+        }
+        if snapshot.problem_count > 0 {
+            let text = format!("{name}: the last backup could not read {} files", snapshot.problem_count);
+            level = level.max(self.find(Level::Warning, text));
+        }
+        level
     }
 
     /// Counts the key slots; `slots` says of each what it is, or that it cannot be trusted.
@@ -193,14 +206,14 @@ impl Status {
 
 /// Judges what was found.
 ///
-/// `lost` are the texts about snapshots that this client saw before and that are gone; `results` those of earlier
-/// runs, oldest first.
+/// `lost` are the texts about snapshots that this client saw before and that are gone; `ledger` says which hosts were
+/// revoked, and what came of earlier runs.
 pub fn judge<'a>(
     listed: &Listed,
     wanted: &dyn Fn(&SnapshotInfo) -> bool,
     slots: impl Iterator<Item = Option<&'a SlotHeader>>,
     lost: &[String],
-    results: &[PastResult],
+    ledger: &Ledger,
     (now, limits): (UnixNanos, Limits),
 ) -> Status {
     let mut status = Status::default();
@@ -210,10 +223,10 @@ pub fn judge<'a>(
     for (_, error) in &listed.unusable {
         status.find(Level::Critical, error.to_string());
     }
-    status.judge_jobs(listed, wanted, now, limits);
+    status.judge_jobs(listed, wanted, &ledger.hosts, (now, limits));
     status.judge_keys(slots);
-    status.judge_check(results);
-    status.judge_mirror(results, now);
+    status.judge_check(&ledger.results);
+    status.judge_mirror(&ledger.results, now);
     status.findings.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     status
 }
@@ -224,7 +237,6 @@ mod tests {
     use crate::base::id::{HostId, SlotId};
     use crate::format::envelope::SUITE;
     use crate::format::slot::ShortText;
-    use crate::format::snapshot::Snapshot;
 
     const HOUR: i64 = 3_600_000_000_000;
     const LIMITS: Limits = Limits { warning_s: 26 * 3_600, critical_s: 50 * 3_600 };
@@ -254,7 +266,33 @@ mod tests {
             slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Full),
             slot(SlotKind::Recovery { salt: [0; 32] }, Role::Full),
         ];
-        judge(&listed, &|_| true, slots.iter().map(Some), &[], &[], (now.into(), LIMITS))
+        judge(&listed, &|_| true, slots.iter().map(Some), &[], &Ledger::default(), (now.into(), LIMITS))
+    }
+
+    #[test]
+    fn nothing_is_expected_of_a_host_that_was_revoked() {
+        let mut last = snapshot(1, 1, HOUR);
+        (last.snapshot.suspect, last.snapshot.problem_count) = (Some("small".to_owned()), 3);
+        let listed = Listed { snapshots: vec![last.clone()], ..Listed::default() };
+        let host = |host: u8, revoked| HostInfo {
+            host: HostId([host; 16]),
+            name: last.snapshot.host_name.clone(),
+            domain: Default::default(),
+            verifying_key: [0; 32],
+            revoked,
+        };
+        let judged = |hosts: Vec<HostInfo>| {
+            let mut status = Status::default();
+            status.judge_jobs(&listed, &|_| true, &hosts, ((900 * HOUR).into(), LIMITS));
+            (status.findings.len(), status.jobs[0].revoked)
+        };
+        assert_eq!(judged(vec![host(1, None)]), (3, false));
+        assert_eq!(judged(vec![host(1, Some(1))]), (0, true));
+        assert_eq!(
+            judged(vec![host(1, Some(1)), host(2, None)]),
+            (3, false),
+            "it got a new key, and is silent"
+        );
     }
 
     #[test]
@@ -291,7 +329,7 @@ mod tests {
         let writer = slot(SlotKind::KeyFile { salt: [0; 32] }, Role::Writer);
         let listed = Listed { snapshots: vec![snapshot(1, 1, 0)], ..Listed::default() };
         let judge = |slots: Vec<Option<&SlotHeader>>| {
-            judge(&listed, &|_| true, slots.into_iter(), &[], &[], (0, LIMITS))
+            judge(&listed, &|_| true, slots.into_iter(), &[], &Ledger::default(), (0, LIMITS))
         };
         let status = judge(vec![Some(&only), Some(&writer)]);
         assert_eq!(status.keys, KeyStatus { full: 1, writer: 1, recovery: 0, unusable: 0 });
@@ -308,7 +346,9 @@ mod tests {
         ];
         let listed = Listed { snapshots: vec![snapshot(1, 1, 0)], ..Listed::default() };
         let judge = |results: &[PastResult]| {
-            judge(&listed, &|_| true, slots.iter().map(Some), &[], results, (0, LIMITS))
+            let mut ledger = Ledger::default();
+            ledger.results.extend_from_slice(results);
+            judge(&listed, &|_| true, slots.iter().map(Some), &[], &ledger, (0, LIMITS))
         };
         assert_eq!(judge(&[]).last_check, None);
         assert_eq!(judge(&[result("check", true), result("check", false)]).level(), Level::Warning);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::RwLock;
 
+use super::ledger::Ledger;
 use super::objects::{NewObject, SignedObject, Signer};
 use super::packer::FinishedPack;
 use super::packs::to_info;
@@ -137,6 +138,35 @@ fn follow(repository: &Repository, index: &mut Index) -> Result<(Vec<(Place, Rep
         }
     }
     Ok((unusable, vanished))
+}
+
+/// Packs that only hosts of a domain name which were revoked: nothing new may lean on what they claim.
+pub fn of_revoked(
+    repository: &Repository,
+    index: &RwLock<Index>,
+    ledger: &Ledger,
+    domain: &DomainId,
+) -> Result<HashSet<ObjectHash>, RepoError> {
+    let concerned = |host: &HostId| {
+        ledger.revoked.contains_key(host)
+            && records::registered(&ledger.hosts, host).is_none_or(|known| known.domain == *domain)
+    };
+    if !ledger.revoked.keys().any(concerned) {
+        return Ok(HashSet::new());
+    }
+    let listed = repository.store.list(Folder::Deltas)?;
+    let refused = listed.iter().filter_map(|(place, _)| match place {
+        Place::Delta(host, _, hash) if concerned(host) => Some(*hash),
+        _ => None,
+    });
+    let refused: HashSet<ObjectHash> = refused.collect();
+    let (mut shunned, mut vouched) = (HashSet::new(), HashSet::new());
+    for (delta, packs) in index.read().expect("no holder panics").packs_by_delta()? {
+        let named = if refused.contains(&delta) { &mut shunned } else { &mut vouched };
+        named.extend(packs);
+    }
+    shunned.retain(|pack| !vouched.contains(pack));
+    Ok(shunned)
 }
 
 /// As [`sync`]; true when the index learned of deltas that it did not know.

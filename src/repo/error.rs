@@ -68,6 +68,12 @@ pub enum RepoError {
         /// The operation.
         what: &'static str,
     },
+    /// The host whose key this is may write no longer.
+    #[error("host {host} was revoked: nothing that it writes counts any more")]
+    Revoked {
+        /// Its name.
+        host: String,
+    },
     /// No pack is known to hold the blob.
     #[error("blob {id} is in no pack")]
     MissingBlob {

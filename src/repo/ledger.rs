@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::records::{self, HostInfo};
 use super::{RepoError, Repository};
-use crate::base::id::{DomainId, ObjectHash};
+use crate::base::id::{DomainId, HostId, ObjectHash};
 use crate::format::record::{Record, Replacement, SnapshotName};
 use crate::store::{Folder, Place};
 
@@ -63,6 +63,8 @@ pub struct PastResult {
 pub struct Ledger {
     /// Hosts that were ever registered, in that order.
     pub hosts: Vec<HostInfo>,
+    /// The last number that counts of each host that was revoked.
+    pub revoked: HashMap<HostId, u64>,
     /// Snapshots and checkpoints that were dropped by rule.
     pub forgotten: HashMap<ObjectHash, SnapshotName>,
     /// Snapshots that were written anew, by their hash.
@@ -126,6 +128,9 @@ impl Ledger {
             }
         }
         ledger.holds = holds.into_values().collect();
+        for known in &mut ledger.hosts {
+            known.revoked = ledger.revoked.get(&known.host).copied();
+        }
         ledger.inherit();
         Ok(ledger)
     }
@@ -141,8 +146,9 @@ impl Ledger {
                 revoked: None,
             }),
             Record::HostRevoked { host, last_sequence } => {
-                let revoked = self.hosts.iter_mut().filter(|known| known.host == *host);
-                revoked.for_each(|known| known.revoked = Some(*last_sequence));
+                // Nothing takes a revocation back, so of several the strictest counts.
+                let last = self.revoked.entry(*host).or_insert(*last_sequence);
+                *last = (*last).min(*last_sequence);
             }
             Record::Forget { snapshots, .. } => {
                 self.forgotten.extend(snapshots.iter().map(|name| (name.hash, *name)));
@@ -201,6 +207,12 @@ impl Ledger {
             step.new.is_none_or(|new| there.contains(&new.hash) || self.is_gone(&new.hash))
         };
         self.forgotten.contains_key(hash) || self.replaced.get(hash).is_some_and(is_replaced)
+    }
+
+    /// Was it written by a host that had been revoked? What the repository itself wrote anew counts, whenever that was.
+    pub fn comes_too_late(&self, place: &Place) -> bool {
+        let Place::Snapshot(host, sequence, hash) = place else { return false };
+        self.revoked.get(host).is_some_and(|last| sequence > last) && self.stands_for(hash).is_none()
     }
 
     /// Was this one dropped in its turn?

@@ -96,6 +96,12 @@ pub fn registered<'h>(hosts: &'h [HostInfo], host: &HostId) -> Option<&'h HostIn
     hosts.iter().rev().find(|known| known.host == *host)
 }
 
+/// Does a host's name stand for hosts that were all revoked?
+pub fn is_revoked_name(hosts: &[HostInfo], name: &str) -> bool {
+    let mut named = hosts.iter().filter(|known| known.name == name).peekable();
+    named.peek().is_some() && named.all(|known| known.revoked.is_some())
+}
+
 /// Refuses an object whose domain is not the one that its host was registered with.
 pub fn need_domain(
     hosts: &[HostInfo],

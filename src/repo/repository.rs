@@ -197,7 +197,10 @@ impl Repository {
         new_host: impl FnOnce() -> Result<(HostId, DomainId), RepoError>,
     ) -> Result<WriterKeys, RepoError> {
         let keys = match self.keys.as_ref() {
-            KeySet::Writer(keys) => return Ok(keys.as_ref().clone()),
+            KeySet::Writer(keys) => {
+                self.need_counting(&Ledger::read(self)?, &keys.host)?;
+                return Ok(keys.as_ref().clone());
+            }
             KeySet::Full(keys) => keys,
         };
         let known = records::hosts(self)?;
@@ -214,6 +217,18 @@ impl Repository {
             }
         };
         Ok(keys.writer(host, domain))
+    }
+
+    /// Fails for a host that was revoked.
+    pub fn need_counting(&self, ledger: &Ledger, host: &HostId) -> Result<(), RepoError> {
+        match ledger.revoked.contains_key(host) {
+            true => {
+                let known = records::registered(&ledger.hosts, host);
+                let host = known.map_or_else(|| host.short(), |known| known.name.clone());
+                Err(RepoError::Revoked { host })
+            }
+            false => Ok(()),
+        }
     }
 
     /// The role of the keys in use.

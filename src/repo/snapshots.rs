@@ -14,9 +14,6 @@ use crate::format::record::SnapshotName;
 use crate::format::snapshot::{Checkpoint, Snapshot};
 use crate::store::{Folder, Place};
 
-/// Why a snapshot is refused that a host wrote after its revocation.
-pub const WHY_REVOKED: &str = "its host was revoked before";
-
 /// A verified snapshot and where it stands.
 #[derive(Debug, Clone)]
 pub struct SnapshotInfo {
@@ -65,6 +62,8 @@ pub struct Listed {
     pub foreign: usize,
     /// Forgotten or replaced by a signed record, and not yet removed.
     pub dropped: Vec<Place>,
+    /// Written by a host that had been revoked: they never counted.
+    pub revoked: Vec<Place>,
 }
 
 impl SnapshotInfo {
@@ -93,6 +92,7 @@ enum Opened {
     Snapshot(Box<SnapshotInfo>),
     Checkpoint(Checkpoint),
     Foreign,
+    Revoked,
 }
 
 /// Reads and verifies all snapshots that our keys open.
@@ -112,6 +112,7 @@ pub fn list(repository: &Repository) -> Result<Listed, RepoError> {
             Ok(Opened::Snapshot(info)) => listed.snapshots.push(*info),
             Ok(Opened::Checkpoint(checkpoint)) => listed.checkpoints.push((place, checkpoint)),
             Ok(Opened::Foreign) => listed.foreign += 1,
+            Ok(Opened::Revoked) => listed.revoked.push(place),
             // Removed by a prune since it was listed.
             Err(RepoError::Store(error)) if error.is_missing() => {}
             Err(error) => listed.unusable.push((place, error)),
@@ -163,15 +164,13 @@ pub fn dropped(
 fn read(repository: &Repository, ledger: &Ledger, place: &Place) -> Result<Opened, RepoError> {
     let Place::Snapshot(host, sequence, hash) = *place else { return Ok(Opened::Foreign) };
     let Some(key) = repository.keys.snapshot_key(&host) else { return Ok(Opened::Foreign) };
+    if ledger.comes_too_late(place) {
+        return Ok(Opened::Revoked);
+    }
     let (id, hosts) = (repository.id(), &ledger.hosts);
     let expected = [ObjectType::Snapshot, ObjectType::Checkpoint];
     let verifier = |_: &_| records::host_verifier(repository, hosts, &host);
     let object = SignedObject::read(repository.store.as_ref(), place, &expected, &id, verifier)?;
-    let revoked = hosts.iter().filter(|known| known.host == host).find_map(|known| known.revoked);
-    // What the repository itself wrote anew counts, whenever the host was revoked.
-    if revoked.is_some_and(|last| sequence > last) && ledger.stands_for(&hash).is_none() {
-        return Err(RepoError::Refused { object: place.to_string(), why: WHY_REVOKED });
-    }
     let opened = object.open(&id, Some(&key))?;
     let damaged = |error: crate::format::codec::FormatError| RepoError::Damaged {
         object: place.to_string(),
@@ -203,7 +202,8 @@ pub fn last_sequence(repository: &Repository, host: &HostId) -> Result<u64, Repo
         _ => None,
     });
     let proves = |place: &Place| {
-        Ledger::read(repository).is_ok_and(|ledger| matches!(read(repository, &ledger, place), Ok(opened) if !matches!(opened, Opened::Foreign)))
+        let opened = Ledger::read(repository).and_then(|ledger| read(repository, &ledger, place));
+        matches!(opened, Ok(Opened::Snapshot(_) | Opened::Checkpoint(_)))
     };
     Ok(highest(own, proves))
 }

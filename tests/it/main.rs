@@ -40,6 +40,7 @@ mod purge;
 mod repair;
 mod repair_snapshots;
 mod restoring;
+mod revocation;
 mod roles;
 mod round_trip;
 mod shapes;

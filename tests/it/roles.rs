@@ -260,19 +260,6 @@ fn objects_signed_by_another_host_are_refused() {
 }
 
 #[test]
-fn a_revoked_host_writes_nothing_that_counts() {
-    let hosts = Hosts::new();
-    let full = hosts.full();
-    let last = snapshots::last_sequence(&full, &hosts.mx1.host).unwrap();
-    let revoked = mailark::format::record::Record::HostRevoked { host: hosts.mx1.host, last_sequence: last };
-    records::write(&full, &revoked).unwrap();
-    let before = hosts.snapshot_count();
-    assert_eq!(before, 3, "what it wrote before stays");
-    hosts.as_host(&hosts.mx1.key_file, &hosts.backup_args());
-    assert_eq!(hosts.snapshot_count(), before);
-}
-
-#[test]
 fn an_exchanged_slot_config_or_repository_is_noticed() {
     let hosts = Hosts::new();
     let env = &hosts.env;

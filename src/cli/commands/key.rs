@@ -1,5 +1,7 @@
 //! `mailark key`: what opens the repository.
 
+mod revoke;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,12 +19,15 @@ use crate::cli::session::Session;
 use crate::crypto::recovery::RecoveryCode;
 use crate::format::keyset::{KeySet, Role};
 use crate::format::slot::{SlotHeader, SlotKind};
-use crate::repo::{Repository, records};
+use crate::repo::records::{self, HostInfo};
+use crate::repo::{Repository, ledger::Ledger};
+
+use revoke::KeyRevokeArgs;
 
 /// Fewest digits of an id that name a key slot.
 const ID_DIGITS_MIN: usize = 4;
 
-/// List, add, remove and test what opens the repository.
+/// List, add, remove, test and revoke what opens the repository.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     /// What to do with keys.
@@ -43,6 +48,8 @@ pub enum KeyCommand {
     Change(NewKey),
     /// Say which key slot the given key opens, and what it may do
     Test,
+    /// Let nothing count that a host writes from now on
+    Revoke(KeyRevokeArgs),
 }
 
 /// Where a new key comes from; a person is asked for a password when nothing is said.
@@ -96,6 +103,7 @@ pub fn run(args: &KeyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         KeyCommand::Remove(args) => remove(args, &repository, context.output),
         KeyCommand::Change(new) => change(new, &repository, context),
         KeyCommand::Test => test(&repository, context.output),
+        KeyCommand::Revoke(args) => revoke::run(args, &repository, context),
     }
 }
 
@@ -118,7 +126,12 @@ fn created(header: &SlotHeader) -> UnixNanos {
     UnixNanos::from(header.created) * 1_000_000_000
 }
 
-fn as_json(id: SlotId, header: &SlotHeader, in_use: bool) -> Value {
+/// Does a slot open the keys of a host that was revoked?
+fn is_revoked(header: &SlotHeader, hosts: &[HostInfo]) -> bool {
+    header.role == Role::Writer && records::is_revoked_name(hosts, header.host_name.as_str())
+}
+
+fn as_json(id: SlotId, header: &SlotHeader, in_use: bool, hosts: &[HostInfo]) -> Value {
     json!({
         "id": id.to_string(),
         "kind": kind_word(&header.kind),
@@ -127,11 +140,12 @@ fn as_json(id: SlotId, header: &SlotHeader, in_use: bool) -> Value {
         "label": header.label.as_str(),
         "created": rfc3339(created(header)),
         "in_use": in_use,
+        "revoked": is_revoked(header, hosts),
     })
 }
 
 fn list(repository: &Repository, out: &Output) -> Result<Exit, Failure> {
-    let slots = repository.slots()?;
+    let (slots, hosts) = (repository.slots()?, records::hosts(repository)?);
     let in_use = |id: &SlotId| repository.opened.as_ref() == Some(id);
     let all_signed = slots.iter().all(|(_, slot)| slot.is_ok());
     let exit = if all_signed { Exit::Ok } else { Exit::Failed };
@@ -139,7 +153,7 @@ fn list(repository: &Repository, out: &Output) -> Result<Exit, Failure> {
         let slots: Vec<Value> = slots
             .iter()
             .map(|(id, slot)| match slot {
-                Ok(header) => as_json(*id, header, in_use(id)),
+                Ok(header) => as_json(*id, header, in_use(id), &hosts),
                 Err(error) => json!({ "id": id.to_string(), "problem": error.to_string() }),
             })
             .collect();
@@ -154,7 +168,7 @@ fn list(repository: &Repository, out: &Output) -> Result<Exit, Failure> {
         match slot {
             Ok(header) => row.extend([
                 kind_word(&header.kind).to_owned(),
-                role_word(header.role).to_owned(),
+                if is_revoked(header, &hosts) { "revoked" } else { role_word(header.role) }.to_owned(),
                 bytes::display(header.host_name.as_str().as_bytes()),
                 local_time(created(header)),
                 bytes::display(header.label.as_str().as_bytes()),
@@ -252,7 +266,7 @@ fn tell_new(
 
 fn remove(args: &KeyRemoveArgs, repository: &Repository, out: &Output) -> Result<Exit, Failure> {
     repository.need_full("removing a key")?;
-    let slots = repository.slots()?;
+    let (slots, hosts) = (repository.slots()?, records::hosts(repository)?);
     let wanted = args.id.to_ascii_lowercase();
     let user = |what: String| Failure::new(Kind::User, what).hint("'mailark key list' shows them");
     if wanted.len() < ID_DIGITS_MIN {
@@ -282,10 +296,23 @@ fn remove(args: &KeyRemoveArgs, repository: &Repository, out: &Output) -> Result
     if repository.opened == Some(*id) {
         out.line("It is the one you used: the next command needs another key.")?;
     }
-    if slot.as_ref().is_ok_and(|header| header.role == Role::Writer) {
-        out.remark("whoever copied the slot before can still use it: this does not revoke the host");
+    let header = slot.as_ref().ok();
+    if !header.is_some_and(|header| is_revoked(header, &hosts)) {
+        out.line(&copies(header))?;
     }
     Ok(Exit::Ok)
+}
+
+/// What the removal of a slot does not do.
+fn copies(slot: Option<&SlotHeader>) -> String {
+    let whoever = "Whoever copied the slot before, and has what opens it, can still";
+    match slot {
+        Some(header) if header.role == Role::Writer => {
+            let host = bytes::display(header.host_name.as_str().as_bytes());
+            format!("{whoever} save as {host}: 'mailark key revoke {host}' ends that.")
+        }
+        _ => format!("{whoever} read, sign and delete everything: against that only a new repository helps."),
+    }
 }
 
 fn change(new: &NewKey, repository: &Repository, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -322,20 +349,27 @@ fn change(new: &NewKey, repository: &Repository, context: &Context<'_>) -> Resul
 }
 
 fn test(repository: &Repository, out: &Output) -> Result<Exit, Failure> {
-    let slots = repository.slots()?;
+    let (slots, ledger) = (repository.slots()?, Ledger::read(repository)?);
     let in_use = slots.iter().find(|(id, _)| repository.opened == Some(*id));
     let Some((id, Ok(header))) = in_use else {
         return Err(Failure::new(Kind::Damaged, "the key slot in use is not there any more"));
     };
     if out.manner().json {
-        out.json(&as_json(*id, header, true))?;
+        out.json(&as_json(*id, header, true, &ledger.hosts))?;
         return Ok(Exit::Ok);
     }
     out.line(&format!("this {} opens key slot {id}", kind_word(&header.kind)))?;
     out.line(&format!("label     {}", bytes::display(header.label.as_str().as_bytes())))?;
     out.line(&format!("created   {}", local_time(created(header))))?;
     let host = bytes::display(header.host_name.as_str().as_bytes());
+    let is_revoked = match repository.keys.as_ref() {
+        KeySet::Writer(keys) => ledger.revoked.contains_key(&keys.host),
+        KeySet::Full(_) => false,
+    };
     out.line(&match header.role {
+        Role::Writer if is_revoked => {
+            format!("role      writer for host {host}, which was revoked: what it saves counts no longer")
+        }
         Role::Full => "role      full: reads, writes and changes everything".to_owned(),
         Role::Writer => {
             format!("role      writer for host {host}: saves and lists its own backups, reads no mail")

@@ -55,13 +55,13 @@ pub fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let repository = &session.repository;
     let (listed, lost) = session.look()?;
     let slots = repository.slots()?;
-    let results = Ledger::read(repository)?.results;
+    let ledger = Ledger::read(repository)?;
     let filter = Filter { host: args.host.clone(), job: args.job.clone(), ..Filter::default() };
     let hours = |number: u32| i64::from(number) * 3_600;
     let limits = Limits { warning_s: hours(args.warn_after), critical_s: hours(args.critical_after) };
     let now = clock::now();
     let signed = slots.iter().map(|(_, slot)| slot.as_ref().ok());
-    let status = status::judge(&listed, &|info| filter.fits(info), signed, &lost, &results, (now, limits));
+    let status = status::judge(&listed, &|info| filter.fits(info), signed, &lost, &ledger, (now, limits));
     let memory = VerifiedFile::new(&context.settings.state_dir, repository.id(), repository.role()).load();
     let around = Circumstances {
         repository: context.settings.repository.value.display().to_string(),
@@ -170,7 +170,7 @@ fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Resul
         ("SNAPSHOTS", Side::Right),
         ("STATE", Side::Left),
     ]);
-    for JobStatus { last, snapshots, level } in &status.jobs {
+    for JobStatus { last, snapshots, level, revoked } in &status.jobs {
         let (snapshot, totals) = (&last.snapshot, last.snapshot.totals());
         let suspect = if snapshot.suspect.is_some() { ", suspect" } else { "" };
         table.row(vec![
@@ -182,7 +182,7 @@ fn tell(status: &Status, around: &Circumstances, context: &Context<'_>) -> Resul
             size(totals.bytes),
             count(snapshot.problem_count),
             count(*snapshots),
-            format!("{}{suspect}", word(*level)),
+            if *revoked { "revoked".to_owned() } else { format!("{}{suspect}", word(*level)) },
         ]);
     }
     table.write(out)
@@ -192,12 +192,13 @@ fn as_json(status: &Status, around: &Circumstances) -> Value {
     let jobs: Vec<Value> = status
         .jobs
         .iter()
-        .map(|JobStatus { last, snapshots, level }| {
+        .map(|JobStatus { last, snapshots, level, revoked }| {
             let (snapshot, totals) = (&last.snapshot, last.snapshot.totals());
             json!({
                 "host": snapshot.host_name,
                 "job": snapshot.job,
                 "level": word(*level),
+                "revoked": revoked,
                 "snapshot": last.hash.to_string(),
                 "time": rfc3339(snapshot.ended.into()),
                 "age_seconds": ((around.now - UnixNanos::from(snapshot.ended)) / 1_000_000_000) as i64,

@@ -54,7 +54,9 @@ pub fn run(
         let (report, recording) = attempt.run()?;
         let Some(hash) = report.snapshot else { return Ok(unchanged::keep_sightings(report, recording)) };
         let counted_on = CountedOn { repository, index, ledger: &ledger };
-        if counted_on.still_stands(&hash, interrupt)? {
+        let now = Ledger::read(repository)?;
+        counted_on.need_counting(&hash, &now)?;
+        if counted_on.still_stands(&hash, &now, interrupt)? {
             counted_on.settle(&options.job, &hash);
             if let Some(recording) = recording {
                 recording.commit(hash, clock::now() as i64);
@@ -218,12 +220,13 @@ impl Attempt<'_> {
         unusable_deltas: usize,
     ) -> Result<(Presence<'_>, Option<ObjectHash>), RepoError> {
         let overtaken = self.overtaken(parent)?;
-        let shunned = self.ledger.shunned();
+        let mut shunned = self.ledger.shunned();
+        shunned.extend(deltas::of_revoked(self.repository, self.index, self.ledger, &writer.domain)?);
         let mut presence =
             Presence::new(self.repository, self.index, writer.domain, &shunned, unusable_deltas)?;
-        let counted_on = CountedOn { repository: self.repository, index: self.index, ledger: self.ledger };
-        presence.doubtful |=
-            overtaken.is_some() || parent.is_some() && !counted_on.keeps_deltas(&self.options.job)?;
+        let (counted_on, job) = (self.counted_on(), &self.options.job);
+        presence.doubtful |= overtaken.is_some()
+            || parent.is_some() && !(counted_on.keeps_deltas(job)? && counted_on.knows_revoked(job)?);
         if let packs @ 1.. = presence.lost_packs() {
             let text =
                 format!("{packs} packs are missing: what the source still has of them is stored again");
@@ -232,10 +235,14 @@ impl Attempt<'_> {
         Ok((presence, overtaken))
     }
 
+    fn counted_on(&self) -> CountedOn<'_> {
+        CountedOn { repository: self.repository, index: self.index, ledger: self.ledger }
+    }
+
     /// The parent, if it lacks something and its run did not live to back up again.
     fn overtaken(&self, parent: Option<&SnapshotInfo>) -> Result<Option<ObjectHash>, RepoError> {
         let Some(parent) = parent else { return Ok(None) };
-        let counted_on = CountedOn { repository: self.repository, index: self.index, ledger: self.ledger };
+        let counted_on = self.counted_on();
         let stands = counted_on.is_settled(&self.options.job, &parent.hash)?
             || counted_on.reaches_all(parent, self.ledger, self.interrupt)?;
         Ok((!stands).then_some(parent.hash))

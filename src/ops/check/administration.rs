@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::finding::{Finding, Kind, Subject};
 use super::{Check, chain};
+use crate::base::bytes;
 use crate::base::clock;
 use crate::base::id::{DomainId, HostId};
+use crate::format::keyset::Role;
 use crate::repo::RepoError;
 use crate::repo::ledger::Ledger;
 use crate::repo::records::{self, HostInfo};
@@ -65,7 +67,7 @@ impl Check<'_> {
         }
         self.prunes(ledger)?;
         self.registrations(&ledger.hosts);
-        Ok(())
+        self.revoked_slots(&ledger.hosts)
     }
 
     /// Prunes that were begun and not ended, and what they doomed.
@@ -101,6 +103,21 @@ impl Check<'_> {
                 self.remark(Subject::History, format!("host {name}"), text);
             }
         }
+    }
+
+    /// Slots that open the keys of hosts which were revoked.
+    fn revoked_slots(&mut self, hosts: &[HostInfo]) -> Result<(), RepoError> {
+        for (id, slot) in self.repository.slots()? {
+            let Ok(header) = slot else { continue };
+            if header.role == Role::Writer && records::is_revoked_name(hosts, header.host_name.as_str()) {
+                let text = format!(
+                    "opens the keys of host {}, which was revoked: 'mailark key remove {id}'",
+                    bytes::display(header.host_name.as_str().as_bytes())
+                );
+                self.remark(Subject::Key, Place::KeySlot(id).to_string(), text);
+            }
+        }
+        Ok(())
     }
 
     /// Every host that wrote a snapshot must be registered: else the record of it was removed.

@@ -35,7 +35,7 @@ pub(super) fn judge(
     let there: HashMap<&ObjectHash, (HostId, u64)> =
         listed.snapshots.iter().map(|info| (&info.hash, (info.host, info.sequence))).collect();
     // What cannot be used, or is named as dropped, is told elsewhere or lawful.
-    let places = listed.unusable.iter().map(|(place, _)| place).chain(&listed.dropped);
+    let places = listed.unusable.iter().map(|(place, _)| place).chain(&listed.dropped).chain(&listed.revoked);
     let known: HashSet<&ObjectHash> =
         places.filter_map(Place::hash).chain(ledger.explains().map(|name| &name.hash)).collect();
     for info in &listed.snapshots {

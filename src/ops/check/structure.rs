@@ -7,7 +7,7 @@ use super::{Check, chain};
 use crate::base::id::{BlobId, DomainId, HostId, ObjectHash};
 use crate::index::{Index, PackNumber};
 use crate::repo::ledger::Ledger;
-use crate::repo::snapshots::{self, WHY_REVOKED};
+use crate::repo::snapshots;
 use crate::repo::{RepoError, deltas, parity};
 use crate::store::{Folder, Place};
 
@@ -25,6 +25,8 @@ struct LostPack {
     kind: Kind,
     /// Everything that it held is in another pack too.
     replaced: bool,
+    /// Only hosts that were revoked name it.
+    claimed: bool,
 }
 
 /// Is a blob in a pack that is there?
@@ -78,6 +80,7 @@ impl Check<'_> {
                     continue;
                 }
             };
+            let is_revoked = ledger.revoked.contains_key(&delta.host);
             for (hash, size, contents) in delta.packs {
                 let (kind, text) = match self.stored.get(&hash) {
                     Some(stored) if *stored == size => {
@@ -88,17 +91,23 @@ impl Check<'_> {
                     None => (Kind::Lost, "is missing".to_owned()),
                 };
                 let replaced = self.all_held(&delta.domain, &contents.ids)?;
-                let of_others = lost.remove(&hash).is_none_or(|other| other.replaced);
-                lost.insert(hash, LostPack { text, kind, replaced: replaced && of_others });
+                let other = lost.remove(&hash);
+                let of_others = other.as_ref().is_none_or(|other| other.replaced);
+                let claimed = is_revoked && other.is_none_or(|other| other.claimed);
+                lost.insert(hash, LostPack { text, kind, replaced: replaced && of_others, claimed });
             }
         }
         self.count(&packs, &lost);
-        for (hash, LostPack { text, kind, replaced }) in lost {
+        for (hash, LostPack { text, kind, replaced, claimed }) in lost {
             if kind == Kind::Lost && ledger.doomed.contains_key(&hash) {
                 // Whatever still needs it is told by its path.
                 self.report.pruned_packs += 1;
             } else if replaced {
                 self.report.replaced_packs += 1;
+            } else if claimed {
+                // Whoever has its key can claim anything; here, too, what is needed is told by its path.
+                let text = format!("{text}; only a host names it that was revoked");
+                self.remark(Subject::Pack, Place::Pack(hash).to_string(), text);
             } else {
                 self.find(Finding::new(kind, Subject::Pack, Place::Pack(hash).to_string(), text));
             }
@@ -137,13 +146,12 @@ impl Check<'_> {
     pub(super) fn snapshots(&mut self, ledger: &Ledger) -> Result<(), RepoError> {
         let listed = snapshots::list(self.repository)?;
         for (place, error) in &listed.unusable {
-            match error {
-                RepoError::Refused { why, .. } if *why == WHY_REVOKED => {
-                    let text = "its host was revoked before it was written: it is ignored";
-                    self.remark(Subject::Snapshot, place.to_string(), text);
-                }
-                _ => self.find(Finding::at(place, error)),
-            }
+            self.find(Finding::at(place, error));
+        }
+        for place in &listed.revoked {
+            let text =
+                "its host was revoked before it was written: it is ignored, and goes with the next prune";
+            self.remark(Subject::Snapshot, place.to_string(), text);
         }
         self.report.foreign += listed.foreign as u64;
         // Records that came since may name what is gone since.

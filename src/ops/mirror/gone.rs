@@ -73,6 +73,7 @@ impl<'a> Judge<'a> {
             Place::Snapshot(_, _, hash) => {
                 full && (self.ledger.forgotten.contains_key(hash)
                     || self.ledger.replaced.contains_key(hash)
+                    || self.ledger.comes_too_late(place)
                     || self.is_closed(repository, place)?)
             }
             // A slot is the only object that is removed without a record.

@@ -96,15 +96,15 @@ fn is_whole(judge: &Judge<'_>, info: &SnapshotInfo) -> Result<bool, RepoError> {
     Reach::new(judge.repository, judge.index, &packs, judge.interrupt).is_whole(info, &presence)
 }
 
-/// Removes the objects of snapshots and checkpoints that a record says are dropped.
+/// Removes the objects of snapshots and checkpoints that a record says are dropped, or were written by a host that it
+/// had revoked.
 pub fn remove_dropped(judge: &Judge<'_>, report: &mut Report) -> Result<(), PruneError> {
     let listed = judge.list()?;
     let open = listed.open_checkpoints().filter(|_| !judge.options.drop_checkpoints);
     let protected: HashSet<ObjectHash> =
         open.filter_map(|(place, checkpoint)| own_parent(place, checkpoint)).collect();
-    for place in
-        listed.dropped.iter().filter(|place| !place.hash().is_some_and(|hash| protected.contains(hash)))
-    {
+    let is_free = |place: &&Place| !place.hash().is_some_and(|hash| protected.contains(hash));
+    for place in listed.dropped.iter().filter(is_free).chain(&listed.revoked) {
         if judge.options.dry_run {
             report.dropped_snapshots += 1;
             continue;

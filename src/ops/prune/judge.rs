@@ -12,6 +12,7 @@ use crate::base::progress::Progress;
 use crate::format::envelope::PackEnvelope;
 use crate::format::snapshot::Checkpoint;
 use crate::index::{IdSorter, Index, SortedIds};
+use crate::repo::ledger::Ledger;
 use crate::repo::packs::PackMap;
 use crate::repo::reach::Reach;
 use crate::repo::snapshots::{self, Listed, SnapshotInfo};
@@ -181,9 +182,10 @@ impl Judge<'_> {
         shunned: &HashSet<ObjectHash>,
         firmly: bool,
     ) -> Result<Survey, PruneError> {
+        let revoked = Ledger::read(self.repository)?.revoked;
         loop {
             let bad = self.verifier.bad.clone();
-            let terms = Terms { stored, shunned, bad: &bad };
+            let terms = Terms { stored, shunned, revoked: &revoked, bad: &bad };
             let verifier = &mut self.verifier;
             let mut rely = |relied| if firmly { verifier.want(relied) } else { Ok(()) };
             let survey = Survey::take(self.index, ids, &terms, &mut rely)?;

@@ -52,6 +52,8 @@ pub struct Terms<'a> {
     pub stored: &'a HashMap<ObjectHash, u64>,
     /// Packs whose copies stay only where there is no other.
     pub shunned: &'a HashSet<ObjectHash>,
+    /// Hosts whose copies go where there is another: nothing new leans on them.
+    pub revoked: &'a HashMap<HostId, u64>,
     /// Segments that turned out not to hold what they should.
     pub bad: &'a HashSet<SegmentKey>,
 }
@@ -205,7 +207,9 @@ impl Survey {
                 && !terms.bad.contains(&(place.pack, place.segment))
         });
         let is_shunned = |place: &Location| terms.shunned.contains(&self.pack_at(place).hash);
-        let firm = places.iter().find(|place| !is_shunned(place)).copied();
+        let is_revoked = |place: &&Location| terms.revoked.contains_key(&self.pack_at(place).host);
+        let firm: Vec<&Location> = places.iter().filter(|place| !is_shunned(place)).collect();
+        let firm = firm.iter().find(|place| !is_revoked(place)).or(firm.first()).map(|place| **place);
         if let Some(place) = firm {
             if places.iter().any(is_shunned) {
                 rely(Relied { domain, id, place })?;

@@ -20,7 +20,7 @@ use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::tree::PageCut;
 use crate::repo::txn::Transaction;
 use crate::repo::view::part_folder;
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, deltas};
 
 /// Plaintext that is kept in memory.
 const CACHE_BYTES: usize = 64 << 20;
@@ -62,7 +62,9 @@ pub fn host(
     let namer = BlobNamer::new(&writer.id_key, &host);
     let store = || Arc::clone(&repository.store);
     let reader = BlobReader::new(store(), &packs, namer.clone(), domain, run.index, CACHE_BYTES);
-    let presence = Presence::new(repository, run.index, domain, &run.ledger.shunned(), run.unusable_deltas)?;
+    let mut shunned = run.ledger.shunned();
+    shunned.extend(deltas::of_revoked(repository, run.index, run.ledger, &domain)?);
+    let presence = Presence::new(repository, run.index, domain, &shunned, run.unusable_deltas)?;
     let packer = Packer::of(repository, Arc::clone(&writer));
     let blobs = BlobWriter::new(packer, namer, &presence).rehearsing(run.dry_run);
     let cut = PageCut::new(*kdf::page_cut_secret(&writer.cut_key).bytes());
