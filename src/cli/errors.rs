@@ -58,7 +58,7 @@ impl From<RepoError> for Failure {
             }
             RepoError::Refused { .. } => because(Kind::Damaged)
                 .hint("somebody who does not hold the keys may have written it; nothing of it was used"),
-            RepoError::NoSnapshot(_) => because(Kind::User).hint("'mailark snapshots' lists them"),
+            RepoError::NoSnapshot(_) | RepoError::UnknownSnapshot(_) => because(Kind::User).hint("'mailark snapshots' lists them"),
             RepoError::Interrupted(_) => Failure::new(Kind::Interrupted, "interrupted"),
             RepoError::Slot(SlotError::Damaged(_) | SlotError::BadSignature) => because(Kind::Damaged),
             RepoError::Slot(SlotError::WrongKey | SlotError::RecoveryCode(_)) => because(Kind::Key),

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config_file;
 mod errors;
 pub mod failure;
+mod gone;
 mod highest;
 pub mod interval;
 pub mod lock;

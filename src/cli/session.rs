@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use super::commands::Context;
 use super::failure::{Failure, Kind};
 use super::highest::{HighestSeen, Seen};
-use super::{mirrors, secret};
+use super::{gone, mirrors, secret};
 use crate::base::bytes;
 use crate::base::id::ObjectHash;
 use crate::crypto::blob_id::BlobNamer;
@@ -151,10 +151,24 @@ impl Session {
         Ok(lost)
     }
 
+    /// The one among the listed snapshots that is asked for; where there is none, what became of it.
+    pub fn resolve<'l>(
+        &self,
+        listed: &'l Listed,
+        text: &str,
+        filter: &Filter,
+    ) -> Result<&'l SnapshotInfo, Failure> {
+        let missing = match snapshots::resolve(&listed.snapshots, text, filter) {
+            Err(RepoError::UnknownSnapshot(text)) => RepoError::UnknownSnapshot(text),
+            found => return Ok(found?),
+        };
+        Err(gone::explain(&self.repository, listed, text)?.unwrap_or_else(|| missing.into()))
+    }
+
     /// The one snapshot that was asked for.
     pub fn snapshot(&self, text: &str, filter: &Filter) -> Result<SnapshotInfo, Failure> {
         let listed = self.snapshots()?;
-        let found = snapshots::resolve(&listed.snapshots, text, filter)?.clone();
+        let found = self.resolve(&listed, text, filter)?.clone();
         if text == "latest" && !listed.unusable.is_empty() {
             let at = super::output::local_time(found.snapshot.started.into());
             super::output::complain(&format!(

@@ -94,6 +94,9 @@ pub enum RepoError {
     /// No snapshot fits.
     #[error("{0}")]
     NoSnapshot(String),
+    /// No snapshot has an id that begins so.
+    #[error("no snapshot '{0}'")]
+    UnknownSnapshot(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -45,6 +45,17 @@ pub struct Tombstone {
     pub contents: Vec<[u8; 16]>,
 }
 
+/// How a snapshot came to count no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// When, unix seconds by the clock of whoever did it.
+    pub at: i64,
+    /// `forget`, or whose rewrite it was.
+    pub verb: String,
+    /// The rule of a forget; else empty.
+    pub why: String,
+}
+
 /// Result of an earlier check, drill, mirror or prune.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastResult {
@@ -89,6 +100,8 @@ pub struct Ledger {
     pub unusable: Vec<(Place, RepoError)>,
     /// Every record that was counted.
     pub places: HashSet<Place>,
+    /// How and when what is forgotten or replaced was dropped.
+    dropped: HashMap<ObjectHash, Dropped>,
     /// In whose place a snapshot stands: the number and the time that it inherited.
     inherited: HashMap<ObjectHash, (u64, i64)>,
 }
@@ -150,10 +163,18 @@ impl Ledger {
                 let last = self.revoked.entry(*host).or_insert(*last_sequence);
                 *last = (*last).min(*last_sequence);
             }
-            Record::Forget { snapshots, .. } => {
+            Record::Forget { snapshots, rule } => {
+                for name in snapshots {
+                    let dropped = Dropped { at, verb: "forget".to_owned(), why: rule.clone() };
+                    self.dropped.insert(name.hash, dropped);
+                }
                 self.forgotten.extend(snapshots.iter().map(|name| (name.hash, *name)));
             }
-            Record::Rewrite { replaced, .. } => {
+            Record::Rewrite { verb, replaced } => {
+                for step in replaced {
+                    let dropped = Dropped { at, verb: verb.clone(), why: String::new() };
+                    self.dropped.entry(step.old.hash).or_insert(dropped);
+                }
                 self.replaced.extend(replaced.iter().map(|step| (step.old.hash, step.clone())));
             }
             Record::Condemn { packs } => {
@@ -218,6 +239,23 @@ impl Ledger {
     /// Was this one dropped in its turn?
     fn is_gone(&self, hash: &ObjectHash) -> bool {
         self.forgotten.contains_key(hash) || self.replaced.contains_key(hash)
+    }
+
+    /// Every snapshot and checkpoint that some record drops, and how.
+    pub fn dropped(&self) -> impl Iterator<Item = (&ObjectHash, &Dropped)> {
+        self.dropped.iter()
+    }
+
+    /// What stands in the place of a snapshot that was written anew, however often; `None` when nothing does.
+    pub fn successor(&self, hash: &ObjectHash) -> Option<ObjectHash> {
+        let mut new = self.replaced.get(hash)?.new?.hash;
+        for _ in 0..self.replaced.len() {
+            match self.replaced.get(&new) {
+                Some(step) => new = step.new?.hash,
+                None => break,
+            }
+        }
+        Some(new)
     }
 
     /// Number and time of receipt that a snapshot took over from the one in whose place it stands.

@@ -284,6 +284,16 @@ fn none_fits(snapshots: &[SnapshotInfo], filter: &Filter) -> String {
     }
 }
 
+/// Says why a snapshot that is there does not fit.
+fn left_out(text: &str, filter: &Filter) -> String {
+    match &filter.path {
+        Some(path) if path != b"/" => {
+            format!("snapshot '{text}' does not hold {}", crate::base::bytes::display(path))
+        }
+        _ => format!("snapshot '{text}' is of another host, job or tag"),
+    }
+}
+
 /// Finds the one snapshot that `text` names: `latest`, or the first hex digits of an id.
 ///
 /// `latest` must be of one host and job, and is never a suspect snapshot while a better one exists.
@@ -303,7 +313,10 @@ pub fn resolve<'a>(
             (Some(_), Some(_)) => {
                 Err(RepoError::NoSnapshot(format!("several snapshots begin with '{text}'")))
             }
-            _ => Err(RepoError::NoSnapshot(format!("no snapshot '{text}'"))),
+            _ if snapshots.iter().any(|info| info.hash.to_string().starts_with(text)) => {
+                Err(RepoError::NoSnapshot(left_out(text, filter)))
+            }
+            _ => Err(RepoError::UnknownSnapshot(text.to_owned())),
         };
     }
     let mut groups: Vec<(&str, &str)> =

@@ -144,7 +144,7 @@ fn a_rule_is_shown_then_done_then_does_nothing_more() {
     let again = forget(&env, &[&rule[..], &["--json"]].concat()).expect(0).json();
     assert!(listed(&again, "forget").is_empty() && again["groups"][0]["record"].is_null());
     assert_eq!(env.objects("records").len(), records);
-    env.mailark(["restore", &made[0], "--to", "back"]).expect(1).naming("no snapshot");
+    env.mailark(["restore", &made[0], "--to", "back"]).expect(1).naming("was forgotten");
 }
 
 fn configure(env: &TestEnv, text: &str) {

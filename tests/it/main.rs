@@ -17,6 +17,7 @@ mod crashes;
 mod damage;
 mod damage_sweep;
 mod disks;
+mod dropped;
 mod exits;
 mod follow;
 mod forget;

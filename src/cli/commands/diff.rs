@@ -14,7 +14,7 @@ use crate::cli::session::Session;
 use crate::format::snapshot::Totals;
 use crate::ops::diff::{self, Change, ChangeKind, Options, Side, Summary};
 use crate::repo::reader::BlobReader;
-use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::view;
 
 /// Show what changed from A to B.
@@ -45,10 +45,10 @@ pub fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let wanted = [path(&args.a, &args.b)?, path(&args.b, &args.a)?];
     let session = Session::open(context)?;
     session.sync()?;
-    let listed = session.snapshots()?.snapshots;
+    let listed = session.snapshots()?;
     let filter = args.filter.to_filter();
-    let a = snapshots::resolve(&listed, args.a.snapshot.text(), &filter)?;
-    let b = snapshots::resolve(&listed, args.b.snapshot.text(), &filter)?;
+    let a = session.resolve(&listed, args.a.snapshot.text(), &filter)?;
+    let b = session.resolve(&listed, args.b.snapshot.text(), &filter)?;
     let readers = [session.reader(a)?, session.reader(b)?];
     let fetches = readers.each_ref().map(|reader| move |id: &BlobId| reader.page(id));
     let mut unreadable = false;

@@ -23,7 +23,7 @@ use crate::cli::settings::Settings;
 use crate::ops::forget::{self, ForgetError, Group, GroupBy, GroupKey, Plan, Policy, Verdict};
 use crate::repo::holds::UserSearch;
 use crate::repo::ledger::Ledger;
-use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::{RepoError, reader::BlobReader};
 
 /// Let snapshots go that no rule keeps; 'mailark prune' then frees their space.
@@ -113,7 +113,7 @@ pub fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         let groups = forget::groups(&listed.snapshots, &|info| filter.fits(info), args.group_by, &times);
         judge(groups, args, &context.settings, &ledger, &mut holds_mail_of)?
     } else {
-        let find = |wanted: &Selector| snapshots::resolve(&listed.snapshots, wanted.text(), &filter);
+        let find = |wanted: &Selector| session.resolve(&listed, wanted.text(), &filter);
         let named = args.snapshots.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let plans =
             forget::by_name(&listed.snapshots, &named, &times, args.force, &ledger, &mut holds_mail_of)?;

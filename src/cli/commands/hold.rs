@@ -13,7 +13,6 @@ use crate::cli::session::Session;
 use crate::format::record::SnapshotName;
 use crate::ops::hold;
 use crate::repo::ledger::{Hold, Ledger};
-use crate::repo::snapshots;
 
 /// Keep snapshots, or all mail of users, from being forgotten, purged or rewritten.
 #[derive(Debug, Args)]
@@ -75,7 +74,7 @@ fn add(args: &HoldAddArgs, session: &Session, context: &Context<'_>) -> Result<E
         let listed = session.snapshots()?;
         let filter = SnapshotFilter::default().to_filter();
         for snapshot in &args.snapshots {
-            names.push(snapshots::resolve(&listed.snapshots, snapshot.text(), &filter)?.name());
+            names.push(session.resolve(&listed, snapshot.text(), &filter)?.name());
         }
     }
     let (names, users) = (hold::distinct(names), hold::distinct(args.users.iter().cloned()));

@@ -136,7 +136,7 @@ fn options(args: &PurgeArgs, targets: Vec<Target>, session: &Session) -> Result<
     if !args.snapshot.is_empty() {
         let listed = snapshots::list(&session.repository)?;
         for selector in &args.snapshot {
-            chosen.push(snapshots::resolve(&listed.snapshots, selector.text(), &filter)?.hash);
+            chosen.push(session.resolve(&listed, selector.text(), &filter)?.hash);
         }
     }
     Ok(Options { targets, filter, snapshots: chosen, dry_run: args.dry_run })

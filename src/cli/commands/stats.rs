@@ -13,7 +13,7 @@ use crate::cli::session::Session;
 use crate::format::content::BlobKind;
 use crate::format::snapshot::{PartType, Totals};
 use crate::ops::stats::{self, RepositoryStats};
-use crate::repo::snapshots::{self, SnapshotInfo};
+use crate::repo::snapshots::SnapshotInfo;
 
 /// Count messages, attachments and bytes, and what they cost in the repository.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub fn run(args: &StatsArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let filter = args.filter.to_filter();
     let out = context.output;
     if let Some(selector) = &args.snapshot {
-        let info = snapshots::resolve(&listed.snapshots, selector.text(), &filter)?;
+        let info = session.resolve(&listed, selector.text(), &filter)?;
         match out.manner().json {
             true => out.json(&as_json(info))?,
             false => tell_snapshot(info, out)?,
