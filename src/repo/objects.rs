@@ -9,7 +9,7 @@ use crate::crypto::sign::{self, Statement};
 use crate::format::codec::FormatError;
 use crate::format::keyset::{FullKeys, VerifyingKey, WriterKeys};
 use crate::format::object::{Header, Object, ObjectType, SUITE};
-use crate::store::{Place, Storage};
+use crate::store::{Place, Storage, StoreError, StoreErrorKind};
 
 /// What a new object says.
 pub struct NewObject {
@@ -123,6 +123,21 @@ impl NewObject {
     }
 }
 
+/// Reads an object, again where it is not what its name promises: what a disk or a share gives the second time was no
+/// damage, and a repair must not give up what is there.
+fn read_whole(store: &dyn Storage, place: &Place) -> Result<(Vec<u8>, ObjectHash), StoreError> {
+    let read = || {
+        let bytes = store.read(place, limits::OBJECT_BYTES_MAX)?;
+        let hash = ObjectHash(*blake3::hash(&bytes).as_bytes());
+        Ok((bytes, hash))
+    };
+    match read() {
+        Ok((_, hash)) if place.hash().is_some_and(|named| *named != hash) => read(),
+        Err(error) if error.kind == StoreErrorKind::Size => read(),
+        whole => whole,
+    }
+}
+
 /// An object whose hash, place and signature hold; its seal is still closed.
 pub struct SignedObject {
     object: Object,
@@ -139,9 +154,8 @@ impl SignedObject {
         repository: &RepositoryId,
         verifier: impl FnOnce(&Header) -> Option<VerifyingKey>,
     ) -> Result<SignedObject, RepoError> {
-        let bytes = store.read(place, limits::OBJECT_BYTES_MAX)?;
+        let (bytes, hash) = read_whole(store, place)?;
         let damaged = |detail: String| RepoError::Damaged { object: place.to_string(), detail };
-        let hash = ObjectHash(*blake3::hash(&bytes).as_bytes());
         if place.hash().is_some_and(|named| *named != hash) {
             return Err(damaged("its bytes are not those that its name promises".to_owned()));
         }

@@ -13,7 +13,7 @@ use crate::crypto::blob_id::BlobNamer;
 use crate::crypto::pack::FrameKind;
 use crate::format::content::BlobKind;
 use crate::index::{Index, IndexError, Location};
-use crate::store::{Place, Storage};
+use crate::store::{Place, Storage, StoreErrorKind};
 
 /// A blob inside a decompressed segment.
 #[derive(Clone)]
@@ -213,7 +213,16 @@ impl<'a> BlobReader<'a> {
         Ok(Blob { segment, range })
     }
 
+    /// Loads a segment, again where it does not open: what a disk or a share gives the second time was no damage.
     fn load(&self, location: Location) -> Result<PlainSegment, RepoError> {
+        match self.load_once(location) {
+            Err(RepoError::Damaged { .. }) => self.load_once(location),
+            Err(RepoError::Store(error)) if error.kind == StoreErrorKind::Size => self.load_once(location),
+            loaded => loaded,
+        }
+    }
+
+    fn load_once(&self, location: Location) -> Result<PlainSegment, RepoError> {
         let pack = self.packs.get(self.index, location.pack)?;
         let number = usize::from(location.segment);
         let damaged =

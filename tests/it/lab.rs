@@ -6,7 +6,7 @@ pub mod upkeep;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use mailark::base::id::ObjectHash;
@@ -75,7 +75,7 @@ pub struct Lab {
     /// All snapshots of the templates.
     pub older: BTreeMap<ObjectHash, Contents>,
     /// What any other snapshot may hold.
-    newer: Vec<Contents>,
+    newer: Mutex<Vec<Contents>>,
 }
 
 /// `MAILARK_TEST_SEED`, or another one each time.
@@ -284,7 +284,7 @@ impl Lab {
         let fresh = env.path("fresh");
         let first = secret(&keys[0]);
         Repository::init(LocalStore::new(&fresh), &[NewSlot { secret: &first, label: "first" }], 0).unwrap();
-        let mut lab = Lab { env, keys, older: BTreeMap::new(), newer: Vec::new() };
+        let mut lab = Lab { env, keys, older: BTreeMap::new(), newer: Mutex::default() };
         lab.extend(&fresh, &["old-1", "old-2"], "old");
         let grown = lab.env.path("grown");
         copy_folder(&fresh, &grown);
@@ -312,8 +312,13 @@ impl Lab {
             self.older.insert(info.hash, held.clone());
             let mut purged = held.clone();
             purged.remove(PURGED);
-            self.newer.extend([held, purged]);
+            self.allow([held, purged]);
         }
+    }
+
+    /// Snapshots that a verb makes may hold this.
+    pub fn allow(&self, contents: impl IntoIterator<Item = Contents>) {
+        self.newer.lock().unwrap().extend(contents);
     }
 
     pub fn source(&self, name: &str) -> PathBuf {
@@ -348,7 +353,7 @@ impl Lab {
         for (info, contents) in &held {
             let right = match self.older.get(&info.hash) {
                 Some(known) => known == contents,
-                None => self.newer.contains(contents),
+                None => self.newer.lock().unwrap().contains(contents),
             };
             if !right {
                 return Err(format!("snapshot {} does not hold what it should", info.hash.short()));
@@ -403,7 +408,7 @@ impl Lab {
         let purged = usize::from(!ledger.tombstones.is_empty() && !held.contains_key(PURGED));
         let files = files_below(&self.source(source)).len() - purged;
         let stored = held.values().filter(|(what, _)| what.starts_with("file")).count();
-        if files != stored || !self.newer.contains(&held) {
+        if files != stored || !self.newer.lock().unwrap().contains(&held) {
             return Err("the newest snapshot does not hold the source".to_owned());
         }
         Ok(())

@@ -9,18 +9,22 @@ use mailark::base::interrupt::Interrupt;
 use mailark::base::progress::Quiet;
 use mailark::index::Index;
 use mailark::ops::hold::{self, HoldError};
+use mailark::ops::repair::records::Outcome;
 use mailark::ops::{mirror, repair};
 use mailark::repo::Repository;
 use mailark::repo::ledger::Ledger;
 use mailark::repo::repository::NewSlot;
 use mailark::store::{Folder, LocalStore, Storage};
 
-use super::{Lab, Scenario, Then, Verb, back_up, claim, secret, text};
+use super::{
+    Contents, Lab, Scenario, Then, Verb, all_contents, back_up, claim, new_index, prune, secret, text,
+};
 use crate::support::{copy_folder, files_below};
 
 pub(super) fn rows(lab: &Arc<Lab>) -> Vec<Scenario> {
     let mut all = Vec::from(hold_rows(lab));
     all.extend([parity_row(lab), index_row(lab), packs_row(lab), mirror_row(lab)]);
+    all.extend([snapshots_row(lab), records_row(lab)]);
     all
 }
 
@@ -145,6 +149,75 @@ fn packs_row(lab: &Arc<Lab>) -> Scenario {
     let [lost, rotten] = first_and_last(&row.template, "packs");
     fs::remove_file(lost).unwrap();
     rot(&rotten);
+    row
+}
+
+/// Mends what nothing brings back, and gives up what cannot be mended; then the packs that nothing needs any more go.
+fn repair_snapshots(repository: &Repository, index: &RwLock<Index>) -> Result<(), String> {
+    let options = repair::snapshots::Options { drop_unreadable: true, ..Default::default() };
+    let report =
+        repair::snapshots::run(repository, index, &options, &Quiet::default(), &Interrupt::default());
+    claim(report.map_err(text)?.held.is_empty(), "something is held")?;
+    prune(repository, index, Duration::ZERO)
+}
+
+/// A pack is lost, and the object of one snapshot is rotten.
+fn snapshots_row(lab: &Arc<Lab>) -> Scenario {
+    let mut row = healing(lab, "repair snapshots", Box::new(repair_snapshots));
+    let standing = lab.standing(&row.template);
+    let packs = files_below(&row.template.join("packs")).into_iter();
+    // The first one: it holds content of the oldest snapshot, which the later ones share.
+    fs::remove_file(packs.max_by_key(|path| path.metadata().unwrap().len()).unwrap()).unwrap();
+    let [rotten, _] = first_and_last(&row.template, "snapshots");
+    rot(&rotten);
+    // Once, where nobody troubles it: what is left is what was there, but for some files.
+    let tried = lab.env.path("tried");
+    copy_folder(&row.template, &tried);
+    let repository = lab.open(&tried).unwrap();
+    repair_snapshots(&repository, &new_index(&repository)).unwrap();
+    let left = all_contents(&repository, &new_index(&repository)).unwrap();
+    assert_eq!(left.len(), standing.len() - 1, "all but the one that cannot be read");
+    let mut expected: Vec<Contents> = left.into_iter().map(|(_, held)| held).collect();
+    for held in &expected {
+        let is_left_of = |before: &Contents| held.iter().all(|(path, what)| before.get(path) == Some(what));
+        assert!(held.len() > 3 && lab.older.values().any(is_left_of), "something else is there");
+    }
+    let is_less = |held: &&Contents| lab.older.values().all(|before| before != *held);
+    assert!(expected.iter().any(|held| is_less(&held)), "nothing was lost");
+    lab.allow(expected.clone());
+    expected.sort();
+    row.drops = standing;
+    row.done = Box::new(move |repository, index| {
+        mailark::repo::deltas::sync(repository, index).map_err(text)?;
+        let mut held: Vec<Contents> =
+            all_contents(repository, index)?.into_iter().map(|(_, held)| held).collect();
+        held.sort();
+        claim(held == expected, "other files are left than could be")
+    });
+    row
+}
+
+/// A record is rotten, and whole in a mirror; and something lies there that never was a record.
+fn records_row(lab: &Arc<Lab>) -> Scenario {
+    let whole = lab.env.path("grown");
+    let verb: Verb = Box::new(move |repository, _| {
+        let mirror = LocalStore::new(&whole);
+        let options =
+            repair::records::Options { from: Some(&mirror), drop_unreadable: false, dry_run: false };
+        let report = repair::records::run(repository, options).map_err(text)?;
+        let is_left = |(_, _, outcome): &(_, _, Outcome)| *outcome == Outcome::Left;
+        claim(!report.iter().any(is_left), "something could not be helped")
+    });
+    let mut row = healing(lab, "repair records", verb);
+    let rubbish = b"no record";
+    let name = format!("{:012}-{}", 900, blake3::hash(rubbish).to_hex());
+    let records = row.template.join("records");
+    rot(&files_below(&records)[0]);
+    fs::write(records.join(name), rubbish).unwrap();
+    row.done = Box::new(|repository, _| {
+        let ledger = Ledger::read(repository).map_err(text)?;
+        claim(ledger.unusable.is_empty() && !ledger.hosts.is_empty(), "a record is still lost")
+    });
     row
 }
 
