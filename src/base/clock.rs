@@ -30,6 +30,12 @@ pub fn now_seconds() -> i64 {
     now().div_euclid(1_000_000_000) as i64
 }
 
+/// Which start of the machine this is; empty where the system does not tell.
+pub fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().chars().take(64).collect()
+}
+
 /// Starts a stopwatch that no clock change disturbs.
 pub fn stopwatch() -> Instant {
     Instant::now()

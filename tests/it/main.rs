@@ -40,6 +40,7 @@ mod prune;
 mod purge;
 mod repair;
 mod repair_snapshots;
+mod restore_faults;
 mod restoring;
 mod revocation;
 mod roles;

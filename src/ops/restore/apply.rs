@@ -62,6 +62,14 @@ impl Apply<'_> {
         }
     }
 
+    /// The same for what the target refused. A full one ends the restore, which is then taken up again.
+    pub fn refused(&self, path: &[u8], error: &TargetError) {
+        if error.is_full() && !self.full.swap(true, Ordering::Relaxed) {
+            self.progress.problem("the target is full: make room and run the same command again");
+        }
+        self.fail(path, error);
+    }
+
     /// Counts an entry as restored.
     pub fn count(&self, entry: &Entry) {
         let totals = entry.totals();
@@ -97,7 +105,7 @@ impl Apply<'_> {
         };
         match self.target.make_node(folder, &entry.name, &kind, &self.attributes(entry)) {
             Ok(_) => self.count(entry),
-            Err(error) => self.fail(path, &error),
+            Err(error) => self.refused(path, &error),
         }
     }
 
@@ -112,13 +120,7 @@ impl Apply<'_> {
         match self.write(folder, entry, file) {
             Ok(()) => self.count(entry),
             Err(ExtractError::Repository(error)) if error.ends_the_run() => return Err(error),
-            Err(ExtractError::Write(error)) => {
-                if error.is_full() {
-                    self.full.store(true, Ordering::Relaxed);
-                    self.progress.problem("the target is full: make room and run the same command again");
-                }
-                self.fail(path, &error);
-            }
+            Err(ExtractError::Write(error)) => self.refused(path, &error),
             Err(error) => self.fail(path, &error),
         }
         Ok(())

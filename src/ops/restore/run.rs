@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::apply::Apply;
-use super::marker::Marker;
+use super::marker::{Begun, Marker};
 use super::target::{self, Folder, Overwrite, Owners, Target, TargetState, inspect};
 use super::window::Window;
 use super::{Finding, Options, Report, RestoreError};
@@ -31,10 +31,14 @@ pub fn run(
         return Err(RestoreError::NotWhole { snapshot: options.snapshot.hash.short() });
     }
     let marker = Marker::new(&options.target, &options.snapshot.hash, &options.path);
-    let resumed = marker.is_there();
-    let overwrite = check_target(options, resumed)?;
+    let inspected = |error| RestoreError::Inspect { path: options.target.display().to_string(), error };
+    if !options.dry_run {
+        marker.remove_torn().map_err(inspected)?;
+    }
+    let begun = marker.begun();
+    let overwrite = check_target(options, begun)?;
     let mut report = plan(reader, options, progress, interrupt)?;
-    report.resumed = resumed;
+    report.resumed = begun.is_some();
     if report.files + report.folders == 0 && report.problem_count == 0 {
         return Err(RestoreError::NoSuchPath { path: bytes::display(&options.path) });
     }
@@ -44,7 +48,6 @@ pub fn run(
     }
     let settings = target::Options { overwrite, system: options.system, sparse: false };
     let target = Target::open(&options.target, settings)?;
-    let inspected = |error| RestoreError::Inspect { path: options.target.display().to_string(), error };
     marker.leave().map_err(inspected)?;
     let owners = Owners::new(Accounts::of_this_host(), options.numeric_ids);
     let apply = Apply {
@@ -61,7 +64,7 @@ pub fn run(
     };
     let walked = Restore { apply: &apply, options, folders: 0, removed: 0 }.walk();
     let (summary, errors) = target.finish();
-    errors.iter().for_each(|error| apply.fail(b"", error));
+    errors.iter().for_each(|error| apply.refused(b"", error));
     let (folders, removed) = walked?;
     target.sync()?;
     report.problem_count = apply.problem_count.load(Ordering::Relaxed);
@@ -84,14 +87,18 @@ pub fn run(
 }
 
 /// Refuses a target in which a restore could do harm; gives the rule for files that are there.
-fn check_target(options: &Options, resumed: bool) -> Result<Overwrite, RestoreError> {
+fn check_target(options: &Options, begun: Option<Begun>) -> Result<Overwrite, RestoreError> {
     let shown = options.target.display().to_string();
     let state =
         inspect(&options.target).map_err(|error| RestoreError::Inspect { path: shown.clone(), error })?;
-    match (state, options.overwrite) {
+    let resumed = begun.map(|begun| match begun {
+        Begun::Since => Overwrite::IfChanged,
+        Begun::Before => Overwrite::Always,
+    });
+    match (state, options.overwrite.or(resumed)) {
         (TargetState::Absent | TargetState::Empty, rule) => Ok(rule.unwrap_or_default()),
         // What an interrupted restore left looks like live mail, but is its own.
-        (_, None) if resumed => Ok(Overwrite::IfChanged),
+        (_, Some(rule)) if resumed.is_some() && options.overwrite.is_none() => Ok(rule),
         (TargetState::LiveMaildir(_), Some(rule)) if options.force => Ok(rule),
         (TargetState::LiveMaildir(below), _) => {
             Err(RestoreError::LiveMaildir { path: format!("{shown}/{}", bytes::display(&below)) })
@@ -286,7 +293,7 @@ impl Restore<'_> {
         match self.apply.target.make_folder(parent, name, attributes) {
             Ok(folder) => Some(folder),
             Err(error) => {
-                self.apply.fail(path, &error);
+                self.apply.refused(path, &error);
                 None
             }
         }

@@ -136,7 +136,7 @@ impl<'a> Window<'a> {
             });
             match linked {
                 Some(Ok(Linked::Done | Linked::Kept)) => self.apply.count(&planned.entry),
-                Some(Err(error)) => self.apply.fail(&planned.path, &error),
+                Some(Err(error)) => self.apply.refused(&planned.path, &error),
                 // The file system does not link, or the first name is not there: a file of its own holds as much.
                 Some(Ok(Linked::Refused)) | None => {
                     self.apply.file(&planned.folder, &planned.path, &planned.entry)?;
