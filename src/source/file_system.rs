@@ -3,6 +3,8 @@
 use rustix::fd::AsFd;
 use rustix::fs::{fstatfs, fstatvfs};
 
+use crate::base::remote::is_remote;
+
 /// A file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystem {
@@ -24,29 +26,11 @@ const TICK_LOCAL: i64 = 10_000_000;
 /// Elsewhere they come from another machine, or from a program.
 const SETTLE_REMOTE: i64 = 120_000_000_000;
 
-/// Types of file systems as `statfs` numbers them, whose times another machine or a program sets.
-const REMOTE: [u64; 14] = [
-    0x6969,      // NFS
-    0x517b,      // SMB
-    0xff53_4d42, // CIFS
-    0xfe53_4d42, // SMB2
-    0x6573_5546, // FUSE: sshfs, GlusterFS, MooseFS, ...
-    0x00c3_6400, // Ceph
-    0x0116_1970, // GFS2
-    0x7461_636f, // OCFS2
-    0x0bd0_0bd0, // Lustre
-    0x4750_4653, // GPFS
-    0x1983_0326, // BeeGFS
-    0x0102_1997, // 9P
-    0x5346_414f, // AFS
-    0x6b41_4653, // kAFS
-];
-
 impl FileSystem {
     /// Asks about an open file; one that does not answer is taken for a remote one without a number.
     pub fn of(fd: impl AsFd) -> FileSystem {
         let fd = fd.as_fd();
-        let is_remote = fstatfs(fd).map_or(true, |found| REMOTE.contains(&(found.f_type as u64)));
+        let is_remote = fstatfs(fd).map_or(true, |found| is_remote(found.f_type as u32));
         let id = fstatvfs(fd).map_or(0, |found| found.f_fsid);
         let (settle, tick) =
             if is_remote { (SETTLE_REMOTE, SETTLE_REMOTE) } else { (SETTLE_LOCAL, TICK_LOCAL) };

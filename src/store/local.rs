@@ -17,6 +17,7 @@ use super::{Folder, Place, Storage, StoreError, StoreErrorKind, Temporary};
 use crate::base::clock::{self, UnixNanos};
 use crate::base::entropy;
 use crate::base::id::{HostId, ObjectHash};
+use crate::base::remote::is_remote;
 
 /// Bytes of the disk that a backup leaves alone, so that the mail on the same disk can still be delivered.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
@@ -183,10 +184,7 @@ impl LocalStore {
 /// Where damaged objects are kept.
 pub(super) const DAMAGED: &str = "damaged";
 
-/// File systems whose listings other hosts may see late: NFS, SMB, CIFS, FUSE, Ceph, Lustre, OCFS2, GFS2.
-const SHARES: [u32; 8] =
-    [0x6969, 0x517b, 0xff53_4d42, 0x6573_5546, 0x00c3_6400, 0x0bd0_0bd0, 0x7461_636f, 0x0116_1970];
-/// How late: NFS clients look again after a minute at most.
+/// How late other hosts may see in a listing on a share what was created: NFS clients look again after a minute at most.
 const SHARE_STALENESS: Duration = Duration::from_secs(65);
 
 impl Storage for LocalStore {
@@ -381,7 +379,7 @@ impl Storage for LocalStore {
     fn staleness(&self) -> Duration {
         self.staleness.unwrap_or_else(|| {
             let kind = rustix::fs::statfs(&self.root).map(|found| found.f_type as u32);
-            if kind.is_ok_and(|kind| SHARES.contains(&kind)) { SHARE_STALENESS } else { Duration::ZERO }
+            if kind.is_ok_and(is_remote) { SHARE_STALENESS } else { Duration::ZERO }
         })
     }
 

@@ -20,7 +20,7 @@ use crate::tree::{mail, message_name};
 struct Followed {
     env: TestEnv,
     vmail: PathBuf,
-    child: Child,
+    child: Ended,
     /// Where its output goes, one file for each start.
     starts: u32,
     more: Vec<&'static str>,
@@ -94,26 +94,29 @@ impl Followed {
 
     #[track_caller]
     fn end(mut self) -> TestEnv {
-        signal(&self.child, Signal::TERM);
-        let status = self.child.wait().unwrap();
+        signal(&self.child.0, Signal::TERM);
+        let status = self.child.0.wait().unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.output("err"));
         assert!(!self.output("err").contains("panicked"), "{}", self.output("err"));
         std::mem::replace(&mut self.env, TestEnv::new())
     }
 }
 
-impl Drop for Followed {
+/// A program that ends with its test.
+struct Ended(Child);
+
+impl Drop for Ended {
     fn drop(&mut self) {
         // Ended already, where the test came so far.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
-fn start(env: &TestEnv, vmail: &Path, more: &[&str], number: u32) -> Child {
+fn start(env: &TestEnv, vmail: &Path, more: &[&str], number: u32) -> Ended {
     let out = |which: &str| File::create(env.path(&format!("follow-{number}.{which}"))).unwrap();
     let mut command = env.command(["backup", "--follow", "--json", "--job", "mail", "--as", "/data"]);
-    command.args(more).arg(vmail).stdout(out("out")).stderr(out("err")).spawn().unwrap()
+    Ended(command.args(more).arg(vmail).stdout(out("out")).stderr(out("err")).spawn().unwrap())
 }
 
 fn objects(env: &TestEnv) -> Vec<PathBuf> {
@@ -211,7 +214,7 @@ fn a_lost_flood_of_events_loses_nothing() {
     let Ok(limit @ ..200_000) = limit.trim().parse::<usize>() else {
         return skipped("a lost flood of events", "the system holds very many");
     };
-    signal(&followed.child, Signal::STOP);
+    signal(&followed.child.0, Signal::STOP);
     let (a, b) = (followed.vmail.join("user/cur/a"), followed.vmail.join("user/cur/b"));
     fs::write(&a, "").unwrap();
     for _ in 0..limit / 4 + 10 {
@@ -224,7 +227,7 @@ fn a_lost_flood_of_events_loses_nothing() {
         followed.env.folder(&format!("vmail/user/.Late/{folder}"));
     }
     followed.deliver("user/.Late/new", 1);
-    signal(&followed.child, Signal::CONT);
+    signal(&followed.child.0, Signal::CONT);
     wait_until("the message", || followed.messages() == 1);
     followed.deliver("user/.Late/new", 2);
     wait_until("the second message, by an event", || followed.messages() == 2);
@@ -241,8 +244,8 @@ fn killed_and_started_again_it_goes_on() {
         } else {
             followed.wait_for_runs(2);
         }
-        followed.child.kill().unwrap();
-        followed.child.wait().unwrap();
+        followed.child.0.kill().unwrap();
+        followed.child.0.wait().unwrap();
         followed.start_again();
         wait_until("the message", || followed.messages() == number + 1);
         // The one before may have saved the message: what comes now is for this one, once it has begun.
@@ -261,8 +264,8 @@ fn a_signal_ends_it_well_while_it_works_too() {
     }
     let mut child = start(&env, &vmail, &["--settle", "1s"], 0);
     wait_until("the first pack", || !env.objects("packs").is_empty());
-    signal(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    signal(&child.0, Signal::INT);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
     env.check();
     let args = ["backup", "--json", "--job", "mail", "--as", "/data", vmail.to_str().unwrap()];
     assert_eq!(env.mailark(args).expect(0).json()["files"], 60);
@@ -403,8 +406,8 @@ fn a_follower_with_a_full_key_thins_by_itself() {
     let vmail = env.folder("vmail");
     fs::write(vmail.join("a"), "a").unwrap();
     let mut command = env.command(["backup", "--follow", "--host", "mx", "--job", "mail", "--settle", "1s"]);
-    let mut child = command.arg(&vmail).spawn().unwrap();
+    let mut ended = Ended(command.arg(&vmail).spawn().unwrap());
     wait_until("thinned", || count(&env) == 2);
-    signal(&child, Signal::TERM);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    signal(&ended.0, Signal::TERM);
+    assert_eq!(ended.0.wait().unwrap().code(), Some(0));
 }

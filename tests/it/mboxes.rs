@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-use crate::support::{SmallDisk, TestEnv, dice, noise, skipped, tool};
+use crate::support::{SmallDisk, Stop, TestEnv, dice, noise, skipped, tool};
 use crate::tree::mail;
 
 /// A message as it stands in an mbox.
@@ -135,12 +135,11 @@ fn storm(writer: Writer, messages: u64, filler: usize, backups: usize) {
     let changed = || fs::metadata(&path).map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec())).unwrap();
     let before = changed();
     let outputs = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| writer(&path, filler, &states, &stop));
         crate::support::wait_until("the writer to begin", || changed() != before);
         let excluded = ["--exclude", "*.lock", "--exclude", "*.new", "--accept-loss"];
-        let outputs: Vec<_> = (0..backups).map(|_| env.backup_with(&folder, &excluded)).collect();
-        stop.store(true, Ordering::Relaxed);
-        outputs
+        (0..backups).map(|_| env.backup_with(&folder, &excluded)).collect::<Vec<_>>()
     });
     for output in outputs {
         let report = output.expect(0).json();
@@ -234,6 +233,7 @@ fn stopped_backups_leave_no_lock() {
     fs::write(&path, mbox(0..50, 20_000)).unwrap();
     let (states, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| deliver(&path, 20_000, &states, &stop));
         for round in 0..8 {
             let child = env.start(["backup".as_ref(), folder.as_os_str()]);
@@ -242,7 +242,6 @@ fn stopped_backups_leave_no_lock() {
             let output = crate::support::finished(child);
             assert!([0, 2, 130].contains(&output.code), "{}", output.both());
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(!folder.join("alice.lock").exists());
 }

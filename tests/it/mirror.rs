@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::support::{
-    Output, Progress, SmallDisk, TestEnv, dice, files_below, is_root, killed_after, noise, run, skipped,
+    Output, Progress, SmallDisk, Stop, TestEnv, dice, files_below, is_root, killed_after, noise, run, skipped,
 };
 use crate::tree::{Ignore, TreeFixture, assert_same, mail, mail_with_attachment, message_name};
 
@@ -350,14 +350,8 @@ fn killed_mirrors_are_gone_on_with() {
 fn mirrors_beside_running_backups_are_whole() {
     let two = Two::new();
     let stop = AtomicBool::new(false);
-    /// Ends the other thread, whatever becomes of this one.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             for number in 0.. {
                 if stop.load(Ordering::Relaxed) {
@@ -367,7 +361,6 @@ fn mirrors_beside_running_backups_are_whole() {
                 two.backup("one");
             }
         });
-        let _stop = Stop(&stop);
         let mut args = vec!["--init"];
         for _ in 0..6 {
             two.mirror(&args).expect(0);

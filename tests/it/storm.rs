@@ -12,11 +12,11 @@ mod script;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::lab::{is_long, seed};
-use crate::support::{TestEnv, dice, finished, settle};
+use crate::support::{Stop, TestEnv, dice, finished, settle};
 
 use oracle::{Faults, Sighting, Span, judge};
 use script::Script;
@@ -34,15 +34,6 @@ trait Weather {
     fn source(&self) -> &Path;
     /// Compares a restored snapshot with what happened.
     fn judge(&self, restored: &Path, begin: u64, end: u64) -> Faults;
-}
-
-/// Ends a storm, also when what it is about has failed; else its threads would go on for ever.
-struct Calm<'s>(&'s AtomicBool);
-
-impl Drop for Calm<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// All that came of a siege.
@@ -167,7 +158,7 @@ fn a_harsh_storm_loses_and_doubles_nothing() {
     let script = Script::new(source.path(), seed);
     let harsh = Harsh { script: &script, source: source.path().to_owned() };
     let outcome = std::thread::scope(|scope| {
-        let calm = Calm(&script.stop);
+        let calm = Stop(&script.stop);
         let threads: Vec<_> = Script::threads()
             .map(|thread| {
                 scope.spawn({

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -349,6 +350,15 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// A number below `end`, the same for the same seed.
 pub fn dice(seed: u64, end: u64) -> u64 {
     u64::from_le_bytes(noise(seed ^ 0x5eed, 8).try_into().unwrap()) % end.max(1)
+}
+
+/// Tells threads to stop when it goes, also when what they accompany has failed: else they would go on for ever.
+pub struct Stop<'s>(pub &'s AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A tmpfs of a size of its own; gone when dropped.

@@ -264,7 +264,9 @@ impl Run<'_> {
         let known = before.map(|known| known.states).unwrap_or_default();
         let mut states: HashMap<Place, State> = HashMap::new();
         let mut leaving = HashSet::new();
-        for (place, verdict) in self.judge_gone(latest)? {
+        let mut gone = self.judge_gone(latest)?;
+        gone.sort_unstable_by_key(|(place, _)| *place);
+        for (place, verdict) in gone {
             let is_slot = matches!(place, Place::KeySlot(_));
             let state = gone::state(verdict, is_slot, known.get(&place).copied(), now);
             match (verdict, state) {
@@ -301,18 +303,27 @@ impl Run<'_> {
     /// What the mirror has and the repository has not, and why.
     fn judge_gone(&self, latest: &Listing) -> Result<Vec<(Place, Verdict)>, MirrorError> {
         let store = self.source.store.as_ref();
-        let judged = self.judge_against(latest)?;
-        if store.staleness().is_zero() || judged.iter().all(|(_, verdict)| *verdict != Verdict::Lost) {
-            return Ok(judged);
+        let judged = self.judge_against(latest, self.there.keys().copied())?;
+        let (lost, told): (Vec<_>, Vec<_>) =
+            judged.into_iter().partition(|(_, verdict)| *verdict == Verdict::Lost);
+        if store.staleness().is_zero() || lost.is_empty() {
+            return Ok(told.into_iter().chain(lost).collect());
         }
-        // A list of a share, or the records, may not show yet what is there.
+        // A list of a share, or the records, may not show yet what is there; what they explain stays explained.
         self.interrupt.sleep(store.staleness()).map_err(RepoError::from)?;
-        self.judge_against(&Listing::read(store)?)
+        let later = Listing::read(store)?;
+        let again = self.judge_against(&later, lost.into_iter().map(|(place, _)| place))?;
+        Ok(told.into_iter().filter(|(place, _)| !later.holds(place)).chain(again).collect())
     }
 
-    fn judge_against(&self, latest: &Listing) -> Result<Vec<(Place, Verdict)>, MirrorError> {
+    /// Why each of these is gone that is not listed.
+    fn judge_against(
+        &self,
+        latest: &Listing,
+        places: impl Iterator<Item = Place>,
+    ) -> Result<Vec<(Place, Verdict)>, MirrorError> {
         let mut judge = Judge::new(self.source, self.target, latest)?;
-        let mut gone: Vec<Place> = self.there.keys().filter(|place| !latest.holds(place)).copied().collect();
+        let mut gone: Vec<Place> = places.filter(|place| !latest.holds(place)).collect();
         gone.sort_unstable();
         let judged = gone.into_iter().map(|place| Ok((place, judge.verdict(&place)?)));
         judged.collect()

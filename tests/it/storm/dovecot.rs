@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use super::imap::{Dovecot, Imap, give};
 use super::oracle::{Copy, Faults, Sighting, Span, Step, judge};
 use super::script::{Row, content};
-use super::{Calm, Weather, besiege, storm_time};
+use super::{Weather, besiege, storm_time};
 use crate::lab::seed;
-use crate::support::{TestEnv, skipped};
+use crate::support::{Stop, TestEnv, skipped};
 
 const USERS: usize = 2;
 const MAILBOXES: [&str; 4] = ["INBOX", "Work", "Archive", "Lists"];
@@ -369,7 +369,7 @@ fn a_real_dovecot_loses_nothing_and_keeps_its_uids() {
     let siege = Siege { post: &post, uids: Mutex::default() };
     let outcome = std::thread::scope(|scope| {
         let post = &post;
-        let calm = Calm(&post.stop);
+        let calm = Stop(&post.stop);
         let actors: Vec<_> = (0..ACTORS).map(|actor| scope.spawn(move || post.act(actor))).collect();
         let outcome = besiege(&env, &siege, storm_time(), seed);
         drop(calm);
