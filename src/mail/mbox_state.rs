@@ -49,11 +49,10 @@ pub fn from_date(line: &[u8]) -> Option<FromDate> {
     let words: Vec<&[u8]> =
         line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty()).collect();
     let month_at = |four: &[&[u8]]| MONTHS.iter().position(|month| *month == four[0]);
-    let (at, month) =
-        words.windows(4).enumerate().rev().find_map(|(at, four)| {
-            let month = month_at(four)?;
-            four[2].contains(&b':').then_some((at, month))
-        })?;
+    let (at, month) = words.windows(4).enumerate().rev().find_map(|(at, four)| {
+        let month = month_at(four)?;
+        four[2].contains(&b':').then_some((at, month))
+    })?;
     let mut time = words[at + 2].split(|&byte| byte == b':').map(number);
     let (hour, minute, second) = (time.next()??, time.next()??, time.next().flatten().unwrap_or(0));
     let rest = &words[at + 3..];
@@ -131,7 +130,9 @@ impl MboxState {
                 }
                 b"x-status" => {
                     let known = [(b'A', b'R'), (b'F', b'F'), (b'T', b'D'), (b'D', b'T')];
-                    state.flags.extend(known.iter().filter(|(own, _)| value.contains(own)).map(|(_, flag)| flag));
+                    state
+                        .flags
+                        .extend(known.iter().filter(|(own, _)| value.contains(own)).map(|(_, flag)| flag));
                 }
                 b"x-keywords" => state.keywords.extend(words.map(<[u8]>::to_vec)),
                 b"x-uid" => state.uid = words.next().and_then(number).filter(|&uid| uid > 0),
@@ -175,9 +176,17 @@ mod tests {
         let at = |text: &str, offset| Some((text.to_owned(), offset));
         assert_eq!(date("From a@x.org Thu Aug 22 12:36:23 2002\n"), at("2002-08-22 12:36:23", None));
         assert_eq!(date("From a Sat Sep  7 00:15:03 2002 +0230"), at("2002-09-07 00:15:03", Some(9000)));
-        assert_eq!(date("\nFrom May b Thu Aug 2 12:36 -0100 2002\r\n"), at("2002-08-02 12:36:00", Some(-3600)));
+        assert_eq!(
+            date("\nFrom May b Thu Aug 2 12:36 -0100 2002\r\n"),
+            at("2002-08-02 12:36:00", Some(-3600))
+        );
         assert_eq!(date("From a Sat Jul 14 23:00:00 CEST 2007"), at("2007-07-14 23:00:00", None));
-        for wrong in ["From a", "From a Thu Aug 42 12:36:23 2002", "From a Thu Aug 2 25:00 2002", "From a Thu Aug 2 2:00"] {
+        for wrong in [
+            "From a",
+            "From a Thu Aug 42 12:36:23 2002",
+            "From a Thu Aug 2 25:00 2002",
+            "From a Thu Aug 2 2:00",
+        ] {
             assert_eq!(date(wrong), None, "{wrong}");
         }
     }

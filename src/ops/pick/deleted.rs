@@ -1,0 +1,1 @@
+//! Messages that were there and are there no longer, by what changed from snapshot to snapshot.
