@@ -5,6 +5,7 @@ mod marker;
 mod run;
 mod window;
 
+pub mod letters;
 pub mod target;
 
 use std::path::PathBuf;
