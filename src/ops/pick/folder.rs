@@ -40,7 +40,7 @@ pub fn letters<'a, E: From<RepoError>>(
     tell: &mut dyn FnMut(Step<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
     let source = Source { reader, interrupt, zone };
-    let sieve = Sieve { query, headings: HeadingReader::default() };
+    let sieve = Sieve::new(query);
     let mut give = |step: Step<'a>| sieve.pass(step, tell);
     match &folder.kind {
         FolderKind::Maildir(trees) => {
@@ -138,12 +138,17 @@ pub(super) fn maildir_letter<'a>(
 }
 
 /// Lets through what a query wants.
-struct Sieve<'q> {
+pub struct Sieve<'q> {
     query: &'q Query,
     headings: HeadingReader,
 }
 
-impl Sieve<'_> {
+impl<'q> Sieve<'q> {
+    /// A sieve for many messages.
+    pub fn new(query: &'q Query) -> Sieve<'q> {
+        Sieve { query, headings: HeadingReader::default() }
+    }
+
     fn pass<'a, E: From<RepoError>>(
         &self,
         step: Step<'a>,
@@ -158,7 +163,8 @@ impl Sieve<'_> {
         }
     }
 
-    fn wants(&self, picked: &Picked<'_>) -> Result<bool, RepoError> {
+    /// Is the message wanted, whatever its folder?
+    pub fn wants(&self, picked: &Picked<'_>) -> Result<bool, RepoError> {
         let (letter, query) = (&picked.letter, self.query);
         if !query.wants_arrival(letter.arrived_s) {
             return Ok(false);

@@ -4,6 +4,7 @@
 //! that stands at a path. A message is a [`Letter`] and its bytes; nobody reads the bytes before they are asked for.
 
 mod body;
+mod deleted;
 mod folder;
 mod mailfile;
 mod query;
@@ -11,9 +12,10 @@ mod state;
 mod survey;
 
 pub use body::Body;
-pub use folder::{Picker, letters};
-pub use query::{Interval, Query};
-pub use state::State;
+pub use deleted::{Deleted, Gone, Stand, deleted, stands_between, stood_at};
+pub use folder::{Picker, Sieve, letters};
+pub use query::Query;
+pub use state::{State, read_subscriptions};
 pub use survey::{FolderKind, MailFolder, Survey, survey};
 
 use std::sync::Arc;

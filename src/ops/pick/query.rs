@@ -1,22 +1,7 @@
 //! Which messages are wanted.
 
+use crate::base::interval::Interval;
 use crate::mail::message_id;
-
-/// A stretch of time: from the first second to the one before the last; open where a side is `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Interval {
-    /// The first second, unix.
-    pub from: Option<i64>,
-    /// The first second behind it.
-    pub to: Option<i64>,
-}
-
-impl Interval {
-    /// Is this second in it?
-    pub fn holds(&self, second: i64) -> bool {
-        self.from.is_none_or(|from| second >= from) && self.to.is_none_or(|to| second < to)
-    }
-}
 
 /// What is asked for; whatever is not said does not count.
 #[derive(Debug, Clone, Default)]
@@ -128,13 +113,6 @@ mod tests {
         ] {
             assert!(!is_folder(wanted, name), "{wanted} {name}");
         }
-    }
-
-    #[test]
-    fn intervals_are_half_open() {
-        let interval = Interval { from: Some(10), to: Some(20) };
-        assert!(interval.holds(10) && interval.holds(19) && !interval.holds(20) && !interval.holds(9));
-        assert!(Interval::default().holds(i64::MIN));
     }
 
     #[test]

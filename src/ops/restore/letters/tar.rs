@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use super::mbox::safe_name;
 use super::sink::{Meta, Sink};
 use super::{LetterError, PutError, Read};
 use crate::repo::extract::ExtractError;
@@ -16,6 +17,7 @@ const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// Writes an archive.
 pub struct TarSink<W> {
     out: W,
+    top: Vec<u8>,
     folders: HashSet<Vec<Vec<u8>>>,
 }
 
@@ -60,9 +62,13 @@ fn pax_line(key: &str, value: &[u8]) -> Vec<u8> {
 }
 
 impl<W: Write> TarSink<W> {
-    /// Writes into a stream.
-    pub fn new(out: W) -> TarSink<W> {
-        TarSink { out, folders: HashSet::new() }
+    /// Writes into a stream; everything lies in a folder called `top`.
+    pub fn new(out: W, top: &str) -> TarSink<W> {
+        TarSink { out, top: safe_name(top, NAME_MAX / 2).into_bytes(), folders: HashSet::new() }
+    }
+
+    fn path(&self, path: &[Vec<u8>]) -> Vec<u8> {
+        [std::slice::from_ref(&self.top), path].concat().join(&b'/')
     }
 
     fn pad(&mut self, length: u64) -> std::io::Result<()> {
@@ -89,10 +95,10 @@ impl<W: Write> TarSink<W> {
 
 impl<W: Write> Sink for TarSink<W> {
     fn folder(&mut self, path: &[Vec<u8>], meta: &Meta<'_>) -> Result<(), PutError> {
-        if path.is_empty() || !self.folders.insert(path.to_vec()) {
+        if !self.folders.insert(path.to_vec()) {
             return Ok(());
         }
-        let name = [path.join(&b'/').as_slice(), b"/"].concat();
+        let name = [self.path(path).as_slice(), b"/"].concat();
         Ok(self.entry(&name, b'5', 0, &Meta { mode: meta.mode | 0o700, ..meta.clone() })?)
     }
 
@@ -105,7 +111,7 @@ impl<W: Write> Sink for TarSink<W> {
         read: Read<'_>,
     ) -> Result<bool, LetterError> {
         let stream = |error| ExtractError::Write(PutError::Stream(error));
-        let name = [path, &[name.to_vec()]].concat().join(&b'/');
+        let name = self.path(&[path, &[name.to_vec()]].concat());
         self.entry(&name, b'0', size, meta).map_err(stream)?;
         let mut left = size;
         let out = &mut self.out;
