@@ -150,6 +150,16 @@ impl MboxState {
     }
 }
 
+/// The envelope sender, where the header block tells it.
+pub fn envelope_sender(head: &[u8]) -> Option<&[u8]> {
+    let field = fields(head).find(|field| {
+        let name = field.split(|&byte| byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"return-path")
+    })?;
+    let sender = super::message_id::bare(&field[memchr::memchr(b':', field)? + 1..]);
+    (!sender.is_empty()).then_some(sender)
+}
+
 /// The header block without the fields that belong to the mbox.
 pub fn without_state(head: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(head.len());
@@ -203,6 +213,8 @@ mod tests {
         assert_eq!(without_state(head), b"From: a\nSubject: x\n folded\n\n");
         assert!(MboxState::read(b"X-IMAP: 1 2\n\n").is_internal);
         assert!(MboxState::read(b"From: a\n\n").is_new);
+        assert_eq!(envelope_sender(b"Return-Path: <a@x>\nFrom: b\n\n"), Some(&b"a@x"[..]));
+        assert_eq!(envelope_sender(b"Return-Path: <>\nFrom: b\n\nReturn-Path: c"), None);
         assert_eq!(MboxState::read(b"X-UID: 0\nX-IMAPbase: 1\n").uid, None);
     }
 

@@ -1,5 +1,10 @@
 //! `mailark restore`: back to disk.
 
+mod as_it_lies;
+mod letters;
+mod messages;
+mod selected;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -14,23 +19,32 @@ use crate::cli::progress::Meter;
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::{self, Session};
 use crate::ops::restore::{self, Options, Report, target};
+use crate::repo::snapshots::SnapshotInfo;
 use crate::source::exclude::Excludes;
 use crate::source::start;
+
+pub use messages::MessageArgs;
 
 /// Write files of a snapshot back to disk, below DIR, under their logical paths.
 ///
 /// A restore that was interrupted is resumed by running the same command again.
+///
+/// With --user, mail of one user: as it lies, or with --as as a Maildir, as mbox or single files, or as a tar archive.
+/// SNAPSHOT may then be left out and is the newest one that holds mail of that user.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// `latest` or the beginning of a snapshot id, and a path in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path())]
-    pub from: SnapshotPath,
+    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path(), required_unless_present = "user")]
+    pub from: Option<SnapshotPath>,
     /// Which snapshots `latest` considers.
     #[command(flatten)]
     pub filter: SnapshotFilter,
-    /// Write below this folder
+    /// Write below this folder; `-` for an archive on standard output
     #[arg(long, visible_alias = "target", value_name = "DIR")]
     pub to: PathBuf,
+    /// Which mail of whom.
+    #[command(flatten)]
+    pub messages: MessageArgs,
     /// Restore only what matches this pattern; repeat for more
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<OsString>,
@@ -70,16 +84,34 @@ pub enum Overwrite {
 
 /// Restores.
 pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    if let Some(user) = &args.messages.user {
+        return messages::run(args, user, context);
+    }
+    let Some(from) = &args.from else {
+        return Err(Failure::new(Kind::User, "no snapshot was named").hint("'latest' is the newest one"));
+    };
     let session = Session::open(context)?;
     session.repository.need_full("restoring mail")?;
     session.sync()?;
-    let path = wanted_path(args.from.path.as_deref())?;
+    let path = wanted_path(from.path.as_deref())?;
     let filter = args.filter.to_filter().holding(&path);
-    let snapshot = session.snapshot(args.from.snapshot.text(), &filter)?;
+    let snapshot = session.snapshot(from.snapshot.text(), &filter)?;
     let reader = session.reader(&snapshot)?;
-    let options = Options {
+    let options = options(args, snapshot, path)?;
+    let meter = Meter::start("restore", context.output.manner());
+    let outcome = restore::run(&reader, &options, &meter, context.interrupt);
+    meter.finish();
+    let report = outcome?;
+    tell(&report, &options, context)?;
+    Ok(if report.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+}
+
+/// What the command line says about a restore of files.
+fn options(args: &RestoreArgs, snapshot: SnapshotInfo, path: Vec<u8>) -> Result<Options, Failure> {
+    Ok(Options {
         snapshot,
         path,
+        place: None,
         includes: if args.include.is_empty() { None } else { Some(patterns(&args.include)?) },
         excludes: patterns(&args.exclude)?,
         target: args.to.clone(),
@@ -94,13 +126,7 @@ pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         system: args.system,
         numeric_ids: args.numeric_ids,
         workers: session::workers(),
-    };
-    let meter = Meter::start("restore", context.output.manner());
-    let outcome = restore::run(&reader, &options, &meter, context.interrupt);
-    meter.finish();
-    let report = outcome?;
-    tell(&report, &options, context)?;
-    Ok(if report.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+    })
 }
 
 fn patterns(given: &[OsString]) -> Result<Excludes, Failure> {

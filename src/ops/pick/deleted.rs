@@ -48,6 +48,8 @@ pub struct Stand<'a> {
 /// Where a message stood that is gone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deleted {
+    /// Its folder, as people call it.
+    pub folder: String,
     /// Number of the last snapshot, among those that were compared, in which it stood there.
     pub stand: usize,
     /// The logical path of the file.
@@ -59,7 +61,7 @@ pub struct Deleted {
 /// All messages that went between snapshots.
 #[derive(Debug, Default)]
 pub struct Gone {
-    /// By snapshot, then by path.
+    /// By folder, then by snapshot and path.
     pub messages: Vec<Deleted>,
     /// Listings that cannot be read: what went there is not known.
     pub broken: Vec<(Vec<u8>, RepoError)>,
@@ -266,14 +268,14 @@ impl<'a> Search<'a, '_> {
                 self.mailfile(number, (left, folder, &path, &entry), (right, None))?;
             } else if message_file(&entry).is_some() && !come.contains(maildir::base(&entry.name)) {
                 let identity = named_identity(maildir::base(&entry.name));
-                self.note(identity, &folder.name, Deleted { stand: number, path, number: 0 });
+                self.note(identity, Deleted { folder: folder.name.clone(), stand: number, path, number: 0 });
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, identity: Identity, folder: &str, deleted: Deleted) {
-        let in_trash = is_trash(folder);
+    fn note(&mut self, identity: Identity, deleted: Deleted) {
+        let in_trash = is_trash(&deleted.folder);
         match self.found.get(&identity) {
             // Where it stood before it was thrown away tells more than the trash.
             Some((false, _)) if in_trash => {}
@@ -334,8 +336,8 @@ impl<'a> Search<'a, '_> {
         };
         for (place, identity) in before.into_iter().enumerate() {
             if !identity.is_empty() && !after.contains(&identity) {
-                let deleted = Deleted { stand: number, path: path.to_vec(), number: place as u64 };
-                self.note(identity, &folder.name, deleted);
+                let (folder, path) = (folder.name.clone(), path.to_vec());
+                self.note(identity, Deleted { folder, stand: number, path, number: place as u64 });
             }
         }
         Ok(())

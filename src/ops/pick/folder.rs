@@ -1,6 +1,6 @@
 //! The messages of one mail folder, one after the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::mailfile::{self, Frames};
@@ -199,14 +199,20 @@ impl<'a> Picker<'a> {
     ///
     /// `None` when the snapshot has no such message there, or nobody whose mail it would be.
     pub fn message(&mut self, path: &[u8], number: u64) -> Result<Option<Picked<'a>>, PickError> {
+        Ok(self.messages(path, &BTreeSet::from([number]))?.pop())
+    }
+
+    /// As [`Picker::message`], several of one file; those that are not there are left out.
+    pub fn messages(&mut self, path: &[u8], numbers: &BTreeSet<u64>) -> Result<Vec<Picked<'a>>, PickError> {
         let tops = view::tops(self.source.reader, self.snapshot, path);
         if let Some((_, error)) = tops.broken.into_iter().next() {
             return Err(error.into());
         }
+        let nothing = Ok(Vec::new());
         let Some((_, entry)) = tops.entries.into_iter().find(|(found, _)| found == path) else {
-            return Ok(None);
+            return nothing;
         };
-        let Node::File(file) = &entry.node else { return Ok(None) };
+        let Node::File(file) = &entry.node else { return nothing };
         let parent = part_folder(path);
         let in_maildir = parent.ends_with(b"/cur") || parent.ends_with(b"/new");
         let is_dbox = mailfile::is_dbox_name(&entry.name);
@@ -216,31 +222,25 @@ impl<'a> Picker<'a> {
             (false, false) => path,
         };
         if self.last.as_ref().is_none_or(|(known, _)| known.path != at) {
-            let Some(folder) = self.folder_at(at, in_maildir)? else { return Ok(None) };
+            let Some(folder) = self.folder_at(at, in_maildir)? else { return nothing };
             let state = State::read(self.source.reader, &folder, self.source.interrupt)?;
             self.last = Some((folder, state));
         }
-        let Some((folder, state)) = &self.last else { return Ok(None) };
+        let Some((folder, state)) = &self.last else { return nothing };
         if in_maildir {
-            return Ok(Some(maildir_letter(self.source, (folder, state), parent, (&entry, file))));
+            return Ok(vec![maildir_letter(self.source, (folder, state), parent, (&entry, file))]);
         }
         let frames = if is_dbox { Frames::Dbox } else { Frames::Mbox };
-        let (mut left, mut found, mut broken) = (number, None, None);
-        let each = mailfile::each(self.source, folder, (path, &entry), frames, &mut |step| {
-            match step {
-                Step::Letter(picked) if left == 0 => {
-                    found = Some(*picked);
-                    return Err(Enough::Found);
-                }
-                Step::Letter(_) => left -= 1,
-                Step::Broken(_, error) => broken = broken.take().or(Some(error)),
+        let (mut at, mut found) = (0, Vec::new());
+        mailfile::each(self.source, folder, (path, &entry), frames, &mut |step| match step {
+            Step::Letter(picked) => {
+                found.extend(numbers.contains(&at).then_some(*picked));
+                at += 1;
+                Ok(())
             }
-            Ok(())
-        });
-        match (each, found, broken) {
-            (Err(Enough::Failed(error)), ..) | (_, None, Some(error)) => Err(error.into()),
-            (_, found, _) => Ok(found),
-        }
+            Step::Broken(_, error) => Err(error),
+        })?;
+        Ok(found)
     }
 
     /// The mail folder at a path, out of all folders of its user.
@@ -275,17 +275,5 @@ impl<'a> Picker<'a> {
             }
         }
         Ok(Vec::new())
-    }
-}
-
-/// Why a walk through a mailbox file ended.
-enum Enough {
-    Found,
-    Failed(RepoError),
-}
-
-impl From<RepoError> for Enough {
-    fn from(error: RepoError) -> Enough {
-        Enough::Failed(error)
     }
 }

@@ -24,6 +24,8 @@ pub struct Options {
     pub snapshot: SnapshotInfo,
     /// The logical path to restore, with everything below it.
     pub path: Vec<u8>,
+    /// The logical path under which it is made again, with as many names; `None` for its own.
+    pub place: Option<Vec<u8>>,
     /// Only what these match, when there are any.
     pub includes: Option<Excludes>,
     /// Not what these match.

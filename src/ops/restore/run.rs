@@ -203,6 +203,10 @@ struct Restore<'a> {
     removed: u64,
 }
 
+fn names_of(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect()
+}
+
 impl Restore<'_> {
     fn walk(mut self) -> Result<(u64, u64), RestoreError> {
         let mut window = Window::new(self.apply, self.options.workers);
@@ -254,7 +258,13 @@ impl Restore<'_> {
 
     /// The target's folder for the logical path `path`, whose last names are those of the open folders.
     fn folder(&mut self, path: &[u8], open: &mut [Open]) -> Option<Folder> {
-        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let mut names = names_of(path);
+        // Everything that is restored lies at or below the path, or on the way to it.
+        for (name, other) in
+            names.iter_mut().zip(self.options.place.as_deref().map(names_of).unwrap_or_default())
+        {
+            *name = other;
+        }
         if let Some(folder) = open.last().and_then(|last| last.folder.clone()) {
             return Some(folder);
         }
