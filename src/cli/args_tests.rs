@@ -91,7 +91,7 @@ fn paths_may_hold_any_bytes() {
     let from = args.from.unwrap();
     assert_eq!(from.snapshot, Selector::Latest);
     assert_eq!(from.path.as_deref(), Some(&b"cur/\xff"[..]));
-    assert_eq!(args.to, PathBuf::from("/o"));
+    assert_eq!(args.to, Some(PathBuf::from("/o")));
     assert_eq!(args.overwrite, None);
 }
 

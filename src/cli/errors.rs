@@ -9,6 +9,7 @@ use crate::ops::mirror::MirrorError;
 use crate::ops::pick::PickError;
 use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
+use crate::ops::rebuild::RebuildError;
 use crate::ops::repair::snapshots::RepairError;
 use crate::ops::restore::RestoreError;
 use crate::ops::restore::letters::PutError;
@@ -233,6 +234,24 @@ impl From<PickError> for Failure {
             PickError::NoSuchFolder { ref seen, .. } => because().hint(listed("there are ", seen)),
             PickError::Ambiguous { .. } => because(),
             PickError::NoSnapshotThen { .. } => because().hint("'mailark snapshots' lists them"),
+        }
+    }
+}
+
+impl From<RebuildError> for Failure {
+    fn from(error: RebuildError) -> Failure {
+        let because = |kind| Failure::because(kind, "", &error);
+        match error {
+            RebuildError::Repository(error) => error.into(),
+            RebuildError::NotAMaildir { .. } => because(Kind::User)
+                .hint("rebuild into a new folder, and bring that into the mailbox with 'doveadm sync -1 -R'"),
+            RebuildError::Layout { .. } => {
+                because(Kind::User).hint("--layout maildir++ is .Archive.2024, --layout fs is Archive/2024")
+            }
+            RebuildError::Locked { .. } => {
+                because(Kind::Locked).hint("run it again; a lock that nobody holds is older than two minutes")
+            }
+            RebuildError::Io { .. } => because(Kind::Storage),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod mirror;
 pub mod pick;
 pub mod prune;
 pub mod purge;
+pub mod rebuild;
 pub mod repair;
 pub mod restore;
 pub mod stats;

@@ -3,6 +3,7 @@
 mod as_it_lies;
 mod letters;
 mod messages;
+mod rebuild;
 mod selected;
 
 use std::ffi::OsString;
@@ -40,8 +41,8 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub filter: SnapshotFilter,
     /// Write below this folder; `-` for an archive on standard output
-    #[arg(long, visible_alias = "target", value_name = "DIR")]
-    pub to: PathBuf,
+    #[arg(long, visible_alias = "target", value_name = "DIR", required_unless_present = "rebuild")]
+    pub to: Option<PathBuf>,
     /// Which mail of whom.
     #[command(flatten)]
     pub messages: MessageArgs,
@@ -114,7 +115,7 @@ fn options(args: &RestoreArgs, snapshot: SnapshotInfo, path: Vec<u8>) -> Result<
         place: None,
         includes: if args.include.is_empty() { None } else { Some(patterns(&args.include)?) },
         excludes: patterns(&args.exclude)?,
-        target: args.to.clone(),
+        target: args.to.clone().unwrap_or_default(),
         overwrite: args.overwrite.map(|rule| match rule {
             Overwrite::Always => target::Overwrite::Always,
             Overwrite::IfChanged => target::Overwrite::IfChanged,
@@ -168,6 +169,13 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
             complain("mailark: that is not enough\n");
         }
     }
+    if report.uid_lists > 0 && !out.manner().quiet {
+        complain(&format!(
+            "mailark: WARNING: {} lists of UIDs go where something lies: a mail server that goes on from them gives UIDs \
+             away again that clients have seen since; 'mailark restore --user U --rebuild MAILDIR' leaves room\n",
+            count(report.uid_lists)
+        ));
+    }
     let left = &report.summary;
     for (number, what) in [
         (report.removed, "names removed that the snapshot does not hold"),
@@ -203,6 +211,7 @@ fn as_json(report: &Report, options: &Options) -> Value {
         "bytes": report.bytes,
         "available_bytes": report.available_bytes,
         "removed": report.removed,
+        "uid_lists": report.uid_lists,
         "kept": report.summary.kept,
         "owners_refused": report.summary.owners_refused,
         "devices_left_out": report.summary.devices_left_out,

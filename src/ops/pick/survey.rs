@@ -163,7 +163,9 @@ impl Walker<'_> {
             _ => None,
         };
         let kind = match (folder_in(b"cur"), folder_in(b"new")) {
-            (Some(cur), Some(new)) => FolderKind::Maildir([Some(cur), Some(new)]),
+            // An empty folder may be missing, as after a copy by a tool that keeps none.
+            (Some(cur), new) => FolderKind::Maildir([Some(cur), new]),
+            (None, Some(new)) if !top.is_empty() => FolderKind::Maildir([None, Some(new)]),
             _ if self.is_dbox(&entry.name, below) => FolderKind::Dbox(*below),
             _ => return Ok(Way::In(top)),
         };

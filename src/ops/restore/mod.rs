@@ -111,6 +111,8 @@ pub struct Report {
     pub bytes: u64,
     /// Messages among them.
     pub messages: u64,
+    /// Lists of UIDs among them, where the target is not new: see [`run`].
+    pub uid_lists: u64,
     /// Bytes that the target's file system has left, before.
     pub available_bytes: Option<u64>,
     /// Names removed because the snapshot does not hold them.

@@ -17,8 +17,12 @@ use crate::repo::RepoError;
 use crate::repo::reader::BlobReader;
 use crate::repo::view::{Step, View, part_folder};
 use crate::source::names::Accounts;
+use crate::source::shape::UID_LIST;
 
 /// Restores as `options` say.
+///
+/// Lists of UIDs that go where something lies are counted: a mail server that goes on from such a list gives UIDs away
+/// again that clients have seen since the snapshot.
 pub fn run(
     reader: &BlobReader<'_>,
     options: &Options,
@@ -32,9 +36,12 @@ pub fn run(
     }
     let marker = Marker::new(&options.target, &options.snapshot.hash, &options.path);
     let resumed = marker.is_there();
-    let overwrite = check_target(options, resumed)?;
+    let (overwrite, is_scratch) = check_target(options, resumed)?;
     let mut report = plan(reader, options, progress, interrupt)?;
     report.resumed = resumed;
+    if is_scratch {
+        report.uid_lists = 0;
+    }
     if report.files + report.folders == 0 && report.problem_count == 0 {
         return Err(RestoreError::NoSuchPath { path: bytes::display(&options.path) });
     }
@@ -83,20 +90,20 @@ pub fn run(
     })
 }
 
-/// Refuses a target in which a restore could do harm; gives the rule for files that are there.
-fn check_target(options: &Options, resumed: bool) -> Result<Overwrite, RestoreError> {
+/// Refuses a target in which a restore could do harm; gives the rule for files that are there, and whether none is.
+fn check_target(options: &Options, resumed: bool) -> Result<(Overwrite, bool), RestoreError> {
     let shown = options.target.display().to_string();
     let state =
         inspect(&options.target).map_err(|error| RestoreError::Inspect { path: shown.clone(), error })?;
     match (state, options.overwrite) {
-        (TargetState::Absent | TargetState::Empty, rule) => Ok(rule.unwrap_or_default()),
+        (TargetState::Absent | TargetState::Empty, rule) => Ok((rule.unwrap_or_default(), true)),
         // What an interrupted restore left looks like live mail, but is its own.
-        (_, None) if resumed => Ok(Overwrite::IfChanged),
-        (TargetState::LiveMaildir(_), Some(rule)) if options.force => Ok(rule),
+        (_, None) if resumed => Ok((Overwrite::IfChanged, true)),
+        (TargetState::LiveMaildir(_), Some(rule)) if options.force => Ok((rule, false)),
         (TargetState::LiveMaildir(below), _) => {
             Err(RestoreError::LiveMaildir { path: format!("{shown}/{}", bytes::display(&below)) })
         }
-        (TargetState::NotEmpty, Some(rule)) => Ok(rule),
+        (TargetState::NotEmpty, Some(rule)) => Ok((rule, false)),
         (TargetState::NotEmpty, None) => Err(RestoreError::NotEmpty { path: shown }),
     }
 }
@@ -151,6 +158,7 @@ fn plan(
                 (Some(true), _) => {
                     let totals = entry.totals();
                     report.files += 1;
+                    report.uid_lists += u64::from(entry.name == UID_LIST);
                     report.bytes = report.bytes.saturating_add(totals.bytes);
                     report.messages += totals.messages;
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -44,8 +45,16 @@ pub struct Tally {
     /// Messages and bytes by folder.
     folders: BTreeMap<String, (u64, u64)>,
     problems: Vec<(Vec<u8>, String)>,
-    problem_count: u64,
+    /// All problems.
+    pub problem_count: u64,
     opaque: u64,
+}
+
+impl Tally {
+    /// Messages in all folders.
+    pub fn messages(&self) -> u64 {
+        self.folders.values().map(|(messages, _)| messages).sum()
+    }
 }
 
 /// Takes messages and gives them to a writer, if there is one.
@@ -186,12 +195,18 @@ pub fn run(
     meter.finish();
     let tally = outcome?;
     tell(&tally, args, request, selection, context)?;
-    let messages: u64 = tally.folders.values().map(|(messages, _)| messages).sum();
-    if messages == 0 && tally.problem_count == 0 && !request.query.wants_all() | request.deleted.is_some() {
+    if tally.messages() == 0
+        && tally.problem_count == 0
+        && !request.query.wants_all() | request.deleted.is_some()
+    {
         return Err(Failure::new(Kind::User, format!("no message of '{}' fits", request.query.user))
             .hint("times are half-open: A..B ends before B; --existed-at looks into an older snapshot"));
     }
     Ok(if tally.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+}
+
+fn target(args: &RestoreArgs) -> &Path {
+    args.to.as_deref().unwrap_or(Path::new(""))
 }
 
 /// Makes the writer that the command line asks for.
@@ -212,7 +227,7 @@ fn with_writer(
         };
         return work(Some(&mut MaildirWriter::new(TarSink::new(Stdout(output), user), layout)));
     }
-    let target = letters::empty_target(&args.to)?;
+    let target = letters::empty_target(target(args))?;
     let owners = Owners::new(Accounts::of_this_host(), args.numeric_ids);
     let sink = DirSink::new(&target, &owners);
     match request.form {
@@ -397,7 +412,7 @@ fn tell(
         say(&format!("{:>9}  {:>10}  {}", count(*messages), size(*bytes), bytes::display(name.as_bytes())))?;
     }
     let verb = if args.dry_run { "would write" } else { "wrote" };
-    let place = if is_stream { "standard output".to_owned() } else { args.to.display().to_string() };
+    let place = if is_stream { "standard output".to_owned() } else { target(args).display().to_string() };
     say(&format!("{verb} {} messages, {} to {place}", count(messages), size(total)))?;
     if tally.opaque > 0 {
         let text = "messages are compressed or encrypted by the mail server, and given as they lie";
@@ -420,10 +435,10 @@ fn as_json(tally: &Tally, args: &RestoreArgs, request: &Request, selection: &Sel
     json!({
         "snapshot": selection.snapshot.hash.to_string(),
         "user": request.query.user,
-        "target": args.to.display().to_string(),
+        "target": target(args).display().to_string(),
         "dry_run": args.dry_run,
         "times": times,
-        "messages": tally.folders.values().map(|(messages, _)| messages).sum::<u64>(),
+        "messages": tally.messages(),
         "bytes": tally.folders.values().map(|(_, bytes)| bytes).sum::<u64>(),
         "folders": folders,
         "opaque": tally.opaque,

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::selected::Selection;
-use super::{RestoreArgs, as_it_lies, letters};
+use super::{RestoreArgs, as_it_lies, letters, rebuild};
 use crate::base::clock;
 use crate::base::interval::Interval;
 use crate::cli::commands::Context;
@@ -53,6 +54,9 @@ pub struct MessageArgs {
     /// How the folders of a Maildir lie
     #[arg(long, value_name = "LAYOUT", requires = "user", default_value = "maildir++")]
     pub layout: Layout,
+    /// Bring a lost mailbox back into this Maildir, with its UIDs; what lies there now is merged
+    #[arg(long, value_name = "MAILDIR", requires = "user", conflicts_with_all = ["to", "form"])]
+    pub rebuild: Option<PathBuf>,
     /// Call the user NEW where OLD stands in the paths that are written
     #[arg(long, value_name = "OLD=NEW", requires = "user", value_parser = two_users)]
     pub map_user: Option<(String, String)>,
@@ -157,7 +161,10 @@ impl Request {
 
     fn refuse_what_makes_no_sense(&self, args: &RestoreArgs, all: bool) -> Result<(), Failure> {
         let refused = |text: &str| Err(Failure::new(Kind::User, text));
-        let is_stream = args.to.as_os_str() == "-";
+        if given_rebuild(args) {
+            return Ok(());
+        }
+        let is_stream = args.to.as_ref().is_some_and(|to| to.as_os_str() == "-");
         if is_stream != (self.form == Form::Tar) {
             return refused("--as tar and --to - belong together");
         }
@@ -176,6 +183,10 @@ impl Request {
         }
         Ok(())
     }
+}
+
+fn given_rebuild(args: &RestoreArgs) -> bool {
+    args.messages.rebuild.is_some()
 }
 
 /// The second that `--existed-at` means: the end of a day or a longer time.
@@ -201,6 +212,7 @@ pub fn run(args: &RestoreArgs, user: &str, context: &Context<'_>) -> Result<Exit
     session.sync()?;
     let selection = Selection::make(args, &request, &session, context)?;
     match request.form {
+        _ if given_rebuild(args) => rebuild::run(args, &request, &selection, &session, context),
         Form::Files => as_it_lies::run(args, &selection, &session, context),
         _ => letters::run(args, &request, &selection, &session, context),
     }
