@@ -183,6 +183,7 @@ pub fn run(
     session: &Session,
     context: &Context<'_>,
 ) -> Result<Exit, Failure> {
+    let was_there = target(args).exists();
     let meter = Meter::start("restore", context.output.manner());
     let outcome = with_writer(args, request, context.output, |writer| {
         let with_subjects = matches!(request.form, Form::Eml | Form::Mbox);
@@ -195,6 +196,10 @@ pub fn run(
     meter.finish();
     let tally = outcome?;
     tell(&tally, args, request, selection, context)?;
+    if tally.messages() == 0 && !was_there && request.form != Form::Tar {
+        // An empty folder that nobody asked for; one that is not empty stays.
+        std::fs::remove_dir(target(args)).ok();
+    }
     if tally.messages() == 0
         && tally.problem_count == 0
         && !request.query.wants_all() | request.deleted.is_some()

@@ -70,7 +70,7 @@ pub fn run(
         false => place::stage_path(maildir, &bytes::hex(&entropy::random::<4>())),
     };
     let meter = Meter::start("rebuild", context.output.manner());
-    let written = plan.write(args, request, &reader, &stage, &meter, context);
+    let written = plan.write((args, request), &reader, &stage, &meter, context);
     meter.finish();
     let tally = written?;
     let placed = match plan.live.is_empty {
@@ -127,8 +127,7 @@ impl<'s> Plan<'s> {
     /// Writes all folders into `stage`.
     fn write(
         &self,
-        args: &RestoreArgs,
-        request: &Request,
+        (args, request): (&RestoreArgs, &Request),
         reader: &BlobReader<'_>,
         stage: &Path,
         meter: &Meter,
@@ -171,16 +170,22 @@ impl<'s> Plan<'s> {
         Ok(place::place(stage, &self.live, self.layout, &ways, &stamp)?)
     }
 
-    /// The arguments of `doveadm` for each folder; the last is the folder's name with slashes.
+    /// The arguments of `doveadm`, two calls for each folder; the last is the folder's name with slashes.
+    ///
+    /// The first has Dovecot take the folder in. A folder without an index must not be updated before: Dovecot begins an
+    /// index with the new numbers then, finds it at odds with the list, and loses track of messages.
     fn doveadm_lines(&self, user: &str) -> Vec<Vec<String>> {
         let known = self.fates.iter().filter(|fate| fate.validity.is_some());
-        let line = |fate: &Fate| {
+        let lines = |fate: &Fate| {
             let (next, modseq) = (fate.next.to_string(), self.modseq.to_string());
-            let words =
+            let look = ["mailbox", "status", "-u", user, "messages uidnext"];
+            let update =
                 ["mailbox", "update", "-u", user, "--min-next-uid", &next, "--min-highest-modseq", &modseq];
-            words.iter().map(|word| (*word).to_owned()).chain([fate.name.clone()]).collect()
+            [&look[..], &update].map(|words| -> Vec<String> {
+                words.iter().map(|word| (*word).to_owned()).chain([fate.name.clone()]).collect()
+            })
         };
-        known.map(line).collect()
+        known.flat_map(lines).collect()
     }
 
     fn table(&self) -> Table {

@@ -79,11 +79,10 @@ impl Selection {
             selection.snapshot = selection.stood_at(second)?;
             let info = &selection.snapshot;
             if !context.output.manner().quiet && !context.output.manner().json {
-                complain(&format!(
-                    "snapshot {} of {}\n",
-                    info.hash.short(),
-                    local_time(info.snapshot.started.into())
-                ));
+                let suspect =
+                    if info.snapshot.suspect.is_some() { ", which looks too small to be true" } else { "" };
+                let at = local_time(info.snapshot.started.into());
+                complain(&format!("snapshot {} of {at}{suspect}\n", info.hash.short()));
             }
         }
         Ok(selection)

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn pax_lines_count_themselves() {
-        assert_eq!(pax_line("path", b"a"), b"10 path=a\n");
+        assert_eq!(pax_line("path", b"a"), b"9 path=a\n");
         let long = pax_line("path", &[b'x'; 91]);
         assert!(long.starts_with(b"101 path=") && long.len() == 101);
         assert_eq!(pax_line("path", &[b'x'; 89]).len(), 98);
