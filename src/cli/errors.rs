@@ -251,6 +251,7 @@ impl From<RebuildError> for Failure {
             RebuildError::Locked { .. } => {
                 because(Kind::Locked).hint("run it again; a lock that nobody holds is older than two minutes")
             }
+            RebuildError::Changed { .. } => because(Kind::Locked).hint("run it again"),
             RebuildError::Io { .. } => because(Kind::Storage),
         }
     }

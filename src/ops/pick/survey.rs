@@ -192,7 +192,8 @@ impl Walker<'_> {
 
     fn is_dbox(&self, name: &[u8], below: &Tree) -> bool {
         let holds = |first: &[u8]| matches!(self.find(below, first), Ok(Some(_)));
-        name == b"dbox-Mails" || name == b"storage" && holds(b"dovecot.map.index")
+        let maps = [&b"dovecot.map.index"[..], b"dovecot.map.index.log"];
+        name == b"dbox-Mails" || name == b"storage" && maps.into_iter().any(holds)
     }
 
     fn add(

@@ -72,8 +72,13 @@ impl Live {
 }
 
 impl LiveFolder {
-    fn look(dir: &OpenDir) -> Result<LiveFolder, RebuildError> {
+    /// Its numbers alone.
+    pub(super) fn numbers(dir: &OpenDir) -> Result<LiveFolder, RebuildError> {
         let list = read_file(dir, b"dovecot-uidlist", LIST_BYTES_MAX)?;
+        Ok(LiveFolder { numbers: list.as_deref().and_then(numbers_of), bases: HashSet::new() })
+    }
+
+    fn look(dir: &OpenDir) -> Result<LiveFolder, RebuildError> {
         let mut bases = HashSet::new();
         // Mail moves from `new` to `cur`: what is looked for in `new` first is found in one of them.
         for part in PARTS.iter().rev() {
@@ -81,6 +86,6 @@ impl LiveFolder {
                 bases.extend(dirs::names(&messages)?.iter().map(|name| maildir::base(name).to_vec()));
             }
         }
-        Ok(LiveFolder { numbers: list.as_deref().and_then(numbers_of), bases })
+        Ok(LiveFolder { bases, ..LiveFolder::numbers(dir)? })
     }
 }

@@ -45,6 +45,12 @@ pub enum RebuildError {
         /// The place.
         path: String,
     },
+    /// A mail server gave a folder new numbers meanwhile.
+    #[error("folder '{folder}' got another UIDVALIDITY meanwhile")]
+    Changed {
+        /// The folder.
+        folder: String,
+    },
     /// A mail program holds the lock of a folder.
     #[error("{path} is locked by a mail program")]
     Locked {

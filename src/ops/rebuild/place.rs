@@ -1,13 +1,14 @@
 //! Putting folders that were written aside into the place of live ones, under a mail server that may be running.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dirs::{
     exchange, move_away, move_new, names, open_below, open_root, read_file, remove, sync, trouble, write_file,
 };
-use super::live::{Live, PARTS};
+use super::live::PARTS;
 use super::{LiveFolder, RebuildError};
 use crate::base::bytes;
 use crate::mail::folder_name::{Layout, to_maildir};
@@ -85,12 +86,48 @@ fn beside(live: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// A folder that was written, and what was known when it was.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// As people call it.
+    pub name: String,
+    /// Its UIDVALIDITY.
+    pub validity: Option<u32>,
+    /// With [`Way::Merge`] it holds only what the live folder lacked.
+    pub way: Way,
+}
+
+/// Makes the folders above a place that are not there, for an owner.
+pub fn make_above(place: &Path, uid: u32, gid: u32) -> Result<(), RebuildError> {
+    let above = place.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+    let missing: Vec<&Path> = above.take_while(|path| !path.exists()).collect();
+    for path in missing.into_iter().rev() {
+        let io = |error| RebuildError::Io { action: "make", path: path.display().to_string(), error };
+        std::fs::DirBuilder::new().mode(0o700).create(path).map_err(io)?;
+        // Only root can give folders away; whoever else writes here owns the mail.
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid)).ok();
+    }
+    Ok(())
+}
+
+/// Puts `stage` where nothing lies, in one step; false when something lies there by now.
+pub fn put_whole(stage: &Path, place: &Path) -> Result<bool, RebuildError> {
+    match rustix::fs::rename(stage, place) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(errno) => {
+            let path = place.display().to_string();
+            Err(RebuildError::Io { action: "rename the new Maildir to", path, error: errno.into() })
+        }
+    }
+}
+
 /// Brings all folders from `stage` into the live Maildir; `aside` names what was moved away, such as a date.
 pub fn place(
     stage: &Path,
-    live: &Live,
+    live: &Path,
     layout: Layout,
-    folders: &[(String, Way)],
+    folders: &[Staged],
     aside: &str,
 ) -> Result<Placed, RebuildError> {
     let open = |path: &Path| {
@@ -101,33 +138,45 @@ pub fn place(
         };
         open_root(path)?.ok_or_else(missing)
     };
-    let (from, to) = (open(stage)?, open(&live.path)?);
+    let (from, to) = (open(stage)?, open(live)?);
     let mut placed = Placed::default();
-    for (name, way) in folders {
-        let path = to_maildir(name, layout);
+    let mut ways = Vec::new();
+    for staged in folders {
+        let path = to_maildir(&staged.name, layout);
+        let way = way_now(&to, staged, &path)?;
         match way {
             Way::New => place_new(&from, &to, &path)?,
             Way::Merge => merge(&from, &to, &path, &mut placed)?,
             Way::Replace => replace(&from, &to, &path, &mut placed)?,
         }
+        ways.push((path, way));
     }
     subscribe(&from, &to)?;
     // The quota is counted anew.
     remove(&to, b"maildirsize")?;
     sync(&to)?;
-    let replaced = folders.iter().any(|(_, way)| *way == Way::Replace);
     let io = |action, error| RebuildError::Io { action, path: stage.display().to_string(), error };
-    if replaced {
-        for (name, _) in folders.iter().filter(|(_, way)| *way == Way::Merge) {
-            drop_stage_folder(stage, &to_maildir(name, layout)).map_err(|error| io("clear away", error))?;
+    if ways.iter().any(|(_, way)| *way == Way::Replace) {
+        for (path, _) in ways.iter().filter(|(_, way)| *way == Way::Merge) {
+            drop_stage_folder(stage, path).map_err(|error| io("clear away", error))?;
         }
-        let aside = beside(&live.path, &format!("before-{aside}"));
+        let aside = beside(live, &format!("before-{aside}"));
         std::fs::rename(stage, &aside).map_err(|error| io("rename", error))?;
         placed.aside = Some(aside);
     } else {
         std::fs::remove_dir_all(stage).map_err(|error| io("clear away", error))?;
     }
     Ok(placed)
+}
+
+/// The way of a folder as it is at this moment: a mail server may have made it since it was looked at.
+fn way_now(to: &OpenDir, staged: &Staged, path: &[Vec<u8>]) -> Result<Way, RebuildError> {
+    let live = open_below(to, path)?.map(|dir| LiveFolder::numbers(&dir)).transpose()?;
+    let way = Way::of(staged.validity, live.as_ref());
+    if staged.way == Way::Merge && way != Way::Merge {
+        return Err(RebuildError::Changed { folder: staged.name.clone() });
+    }
+    Ok(way)
 }
 
 fn drop_stage_folder(stage: &Path, names: &[Vec<u8>]) -> std::io::Result<()> {

@@ -59,7 +59,7 @@ fn a_lost_maildir_comes_back_and_clients_notice_nothing() {
     // What came after the backup was shown, and is lost.
     (0..5).for_each(|number| mailbox.deliver("INBOX", &format!("lost{number}")));
     shown.note_all(&mailbox);
-    fs::remove_dir_all(&mailbox.maildir).unwrap();
+    fs::remove_dir_all(mailbox.vmail.join("example.org")).unwrap();
 
     let plan = rebuild(&env, &mailbox.maildir, &["-n", "--json"]).expect(0).json();
     assert_eq!(plan["folders"][0]["way"], "new");
@@ -247,4 +247,124 @@ fn a_rebuilt_maildir_brings_everything_into_any_dovecot_format() {
         let subscribed = ask(&mut session, "LSUB \"\" *");
         assert!(subscribed.iter().any(|line| line.contains("2026")), "{subscribed:?}");
     }
+}
+
+#[test]
+fn mail_that_comes_while_a_mailbox_is_rebuilt_is_not_lost() {
+    let env = TestEnv::with_repository();
+    let Some(mailbox) = Mailbox::new(&env, "a rebuild under delivery") else { return };
+    mailbox.live();
+    let mut shown = Shown::default();
+    let before = shown.note_all(&mailbox);
+    back_up(&env, &mailbox.vmail);
+    for round in 0..3 {
+        fs::remove_dir_all(&mailbox.maildir).unwrap();
+        let second = jiff::Timestamp::now().as_second().max(before["INBOX"].validity as i64) + round;
+        crate::support::wait_until("a second", || jiff::Timestamp::now().as_second() > second + 1);
+        fs::create_dir(&mailbox.maildir).unwrap();
+        hand_over(&mailbox);
+        mailbox.deliver("INBOX", &format!("first{round}"));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let delivered = std::thread::scope(|scope| {
+            let deliverer = scope.spawn(|| {
+                let mut count = 0;
+                // A delivery may fail in this very moment; a mail server tries again.
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) || count < 3 {
+                    let text = format!("Message-ID: <r{round}n{count}>\n\nx\n");
+                    let deliver = || {
+                        mailbox.dovecot.deliver("alice", &mailbox.maildir, "INBOX", text.as_bytes()).unwrap()
+                    };
+                    while !deliver() {}
+                    count += 1;
+                }
+                count
+            });
+            let report = rebuild(&env, &mailbox.maildir, &["--json"]).expect(0).json();
+            assert_eq!(report["folders"][0]["way"], "replace");
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            deliverer.join().unwrap()
+        });
+        hand_over(&mailbox);
+        let after = mailbox.look_at_all();
+        let now = &after["INBOX"];
+        assert_eq!(now.validity, before["INBOX"].validity);
+        let mut ids: Vec<&str> = now.messages.values().map(|seen| seen.id.as_str()).collect();
+        ids.sort_unstable();
+        let mut expected: Vec<String> = (0..delivered).map(|count| format!("r{round}n{count}")).collect();
+        expected.push(format!("first{round}"));
+        expected.extend(before["INBOX"].messages.values().map(|seen| seen.id.clone()));
+        expected.sort_unstable();
+        assert_eq!(ids, expected, "each message once");
+        for (uid, seen) in &before["INBOX"].messages {
+            assert_eq!(now.messages.get(uid), Some(seen));
+        }
+    }
+}
+
+#[test]
+fn control_files_that_lie_elsewhere_are_found() {
+    let env = TestEnv::with_repository();
+    let Some(mailbox) = Mailbox::new(&env, "a control directory elsewhere") else { return };
+    let control = mailbox.vmail.join("control/alice@example.org");
+    fs::create_dir_all(&control).unwrap();
+    hand_over(&mailbox);
+    let location = format!("maildir:{}:CONTROL={}", mailbox.maildir.display(), control.display());
+    let session = || mailbox.dovecot.session_in("alice@example.org", &location).unwrap();
+    let mut open = session();
+    ask(&mut open, "CREATE Work");
+    for folder in ["INBOX", "Work"] {
+        for id in ["a", "b"] {
+            let text = format!("Message-ID: <{id}>\r\n\r\nx\r\n");
+            ask(&mut open, &format!("APPEND {folder} (\\Seen todo) {{{}+}}\r\n{text}", text.len()));
+        }
+    }
+    let before: Vec<Folder> = ["INBOX", "Work"].iter().map(|name| look(&mut open, name)).collect();
+    assert!(!mailbox.maildir.join("dovecot-uidlist").exists());
+    back_up(&env, &mailbox.vmail);
+    let rebuilt = env.path("vmail/rebuilt");
+    rebuild(&env, &rebuilt, &[]).expect(0);
+    hand_over(&mailbox);
+    let mut session = mailbox.dovecot.session("alice@example.org", &rebuilt).unwrap();
+    for (name, folder) in ["INBOX", "Work"].iter().zip(&before) {
+        let now = look(&mut session, name);
+        assert_eq!((now.validity, &now.messages), (folder.validity, &folder.messages), "{name}");
+        assert_eq!(now.messages.values().next().unwrap().flags, ["\\Seen", "todo"]);
+    }
+}
+
+#[test]
+fn messages_of_dbox_files_are_given_out() {
+    let env = TestEnv::with_repository();
+    let Some(mailbox) = Mailbox::new(&env, "messages out of dbox") else { return };
+    for format in ["sdbox", "mdbox"] {
+        let place = mailbox.vmail.join("example.org/alice").join(format);
+        fs::create_dir_all(&place).unwrap();
+        hand_over(&mailbox);
+        let location = format!("{format}:{}", place.display());
+        let mut session = mailbox.dovecot.session_in("alice@example.org", &location).unwrap();
+        ask(&mut session, "CREATE Work");
+        for (folder, id) in [("INBOX", "a"), ("INBOX", "b"), ("Work", "c")] {
+            let text = format!("Message-ID: <{format}-{id}>\r\nSubject: {id}\r\n\r\nbody of {id}\r\n");
+            let append =
+                format!("APPEND {folder} () \" 5-Mar-2026 10:11:12 +0100\" {{{}+}}\r\n{text}", text.len());
+            ask(&mut session, &append);
+        }
+    }
+    fs::remove_dir_all(&mailbox.maildir).unwrap();
+    back_up(&env, &mailbox.vmail);
+    super::give(&env, "eml", &["--as", "eml", "--zone", "Europe/Berlin"]).expect(0);
+    for (folder, count) in [("INBOX", 4), ("Work", 2)] {
+        let files = crate::support::files_below(&env.path("eml").join(folder));
+        assert_eq!(files.len(), count, "{files:?}");
+        for file in files {
+            assert!(
+                file.file_name().unwrap().to_str().unwrap().starts_with("2026-03-05_101112_"),
+                "{file:?}"
+            );
+            assert!(fs::read_to_string(file).unwrap().contains("body of"));
+        }
+    }
+    super::give(&env, "one", &["--message", "mdbox-b@x", "--as", "mbox"]).expect(1);
+    super::give(&env, "one", &["--message", "<mdbox-c>", "--as", "mbox"]).expect(0);
+    assert!(env.path("one/Work.mbox").exists());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -19,8 +19,9 @@ use crate::cli::progress::Meter;
 use crate::cli::session::Session;
 use crate::mail::folder_name::{self, Layout};
 use crate::ops::pick::{self, FolderKind, MailFolder, State, Step, Survey};
+use crate::ops::rebuild::place::{self, Staged};
 use crate::ops::rebuild::room::{Observer, Seen, Witness, next_uid};
-use crate::ops::rebuild::{Live, Placed, Way, place};
+use crate::ops::rebuild::{Live, Placed, Way};
 use crate::ops::restore::letters::{DirSink, FolderHead, MaildirWriter, empty_target};
 use crate::ops::restore::target::Owners;
 use crate::repo::reader::BlobReader;
@@ -54,6 +55,7 @@ pub fn run(
     context: &Context<'_>,
 ) -> Result<Exit, Failure> {
     let Some(maildir) = &args.messages.rebuild else { return Ok(Exit::Failed) };
+    let maildir = &plain(maildir);
     if !request.query.wants_all() || request.deleted.is_some() {
         let text = "--rebuild brings whole folders: --message, --received, --sent and --deleted-between do not go with it";
         return Err(Failure::new(Kind::User, text));
@@ -65,22 +67,26 @@ pub fn run(
         plan.tell(args, selection, context)?;
         return Ok(Exit::Ok);
     }
-    let stage = match plan.live.is_empty {
-        true => maildir.clone(),
-        false => place::stage_path(maildir, &bytes::hex(&entropy::random::<4>())),
-    };
+    // A server that runs must not see half a Maildir.
+    let stage = place::stage_path(maildir, &bytes::hex(&entropy::random::<4>()));
     let meter = Meter::start("rebuild", context.output.manner());
     let written = plan.write((args, request), &reader, &stage, &meter, context);
     meter.finish();
-    let tally = written?;
-    let placed = match plan.live.is_empty {
-        true => Placed::default(),
-        false => plan.place(&stage)?,
-    };
+    let placed = written.and_then(|tally| Ok((tally, plan.place(&stage)?)));
+    let (tally, placed) = placed.map_err(|failure| match stage.exists() {
+        true => failure.hint(format!("what was written so far is in {}", stage.display())),
+        false => failure,
+    })?;
     let lines = plan.doveadm_lines(&survey.user);
     let ran = doveadm(&lines, maildir, &survey.user, context);
     plan.report((args, selection), (&tally, &placed), (&lines, &ran), context)?;
     Ok(if tally.problem_count == 0 && !ran.failed { Exit::Ok } else { Exit::Incomplete })
+}
+
+/// The place itself, without links and slashes at the end: something is written beside it.
+fn plain(maildir: &Path) -> PathBuf {
+    let path = maildir.canonicalize().or_else(|_| std::path::absolute(maildir));
+    path.unwrap_or_else(|_| maildir.to_owned()).components().collect()
 }
 
 /// Where a folder's numbers are looked for.
@@ -133,8 +139,14 @@ impl<'s> Plan<'s> {
         meter: &Meter,
         context: &Context<'_>,
     ) -> Result<Tally, Failure> {
-        let target = empty_target(stage)?;
         let owners = Owners::new(Accounts::of_this_host(), args.numeric_ids);
+        if let Some(folder) = self.survey.folders.first() {
+            let name = |name: &[u8]| if name.is_empty() { None } else { Some(name.to_vec()) };
+            let uid = owners.uid(folder.owner.uid, name(&folder.owner.user).as_deref());
+            let gid = owners.gid(folder.owner.gid, name(&folder.owner.group).as_deref());
+            place::make_above(stage, uid, gid)?;
+        }
+        let target = empty_target(stage)?;
         let mut writer = MaildirWriter::new(DirSink::new(&target, &owners), self.layout);
         let mut outlet = Outlet::new(Some(&mut writer), meter, false);
         self.survey.broken.iter().for_each(|(path, error)| outlet.broken(path, error));
@@ -165,9 +177,13 @@ impl<'s> Plan<'s> {
     }
 
     fn place(&self, stage: &Path) -> Result<Placed, Failure> {
-        let ways: Vec<(String, Way)> = self.fates.iter().map(|fate| (fate.name.clone(), fate.way)).collect();
+        if self.live.is_empty && place::put_whole(stage, &self.live.path)? {
+            return Ok(Placed::default());
+        }
+        let staged = |fate: &Fate| Staged { name: fate.name.clone(), validity: fate.validity, way: fate.way };
+        let staged: Vec<Staged> = self.fates.iter().map(staged).collect();
         let stamp = in_zone(clock::now(), "%Y-%m-%dT%H%M%S", &jiff::tz::TimeZone::system());
-        Ok(place::place(stage, &self.live, self.layout, &ways, &stamp)?)
+        Ok(place::place(stage, &self.live.path, self.layout, &staged, &stamp)?)
     }
 
     /// The arguments of `doveadm`, two calls for each folder; the last is the folder's name with slashes.
