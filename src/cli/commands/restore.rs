@@ -43,9 +43,6 @@ pub struct RestoreArgs {
     /// Write below this folder; `-` for an archive on standard output
     #[arg(long, visible_alias = "target", value_name = "DIR", required_unless_present = "rebuild")]
     pub to: Option<PathBuf>,
-    /// Which mail of whom.
-    #[command(flatten)]
-    pub messages: MessageArgs,
     /// Restore only what matches this pattern; repeat for more
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<OsString>,
@@ -70,6 +67,9 @@ pub struct RestoreArgs {
     /// Restore owners by number, not by name
     #[arg(long)]
     pub numeric_ids: bool,
+    /// Which mail of whom.
+    #[command(flatten)]
+    pub messages: MessageArgs,
 }
 
 /// What to do with a file that is already there.

@@ -7,6 +7,7 @@ use super::mailfile::{self, Frames};
 use super::{Body, FolderKind, MailFolder, PickError, Picked, Query, State, Step, Survey};
 use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
+use crate::format::content::Content;
 use crate::format::page::{Entry, File, Node};
 use crate::format::snapshot::{Snapshot, Tree};
 use crate::mail::heading::HeadingReader;
@@ -204,6 +205,15 @@ impl<'a> Picker<'a> {
 
     /// As [`Picker::message`], several of one file; those that are not there are left out.
     pub fn messages(&mut self, path: &[u8], numbers: &BTreeSet<u64>) -> Result<Vec<Picked<'a>>, PickError> {
+        self.select(path, &mut |number, _| numbers.contains(&number))
+    }
+
+    /// The messages at a logical path that `wanted` wants by their number and what they are made of.
+    pub fn select(
+        &mut self,
+        path: &[u8],
+        wanted: &mut dyn FnMut(u64, &Content) -> bool,
+    ) -> Result<Vec<Picked<'a>>, PickError> {
         let tops = view::tops(self.source.reader, self.snapshot, path);
         if let Some((_, error)) = tops.broken.into_iter().next() {
             return Err(error.into());
@@ -228,13 +238,15 @@ impl<'a> Picker<'a> {
         }
         let Some((folder, state)) = &self.last else { return nothing };
         if in_maildir {
-            return Ok(vec![maildir_letter(self.source, (folder, state), parent, (&entry, file))]);
+            let is_wanted = wanted(0, &file.content);
+            let letter = || maildir_letter(self.source, (folder, state), parent, (&entry, file));
+            return Ok(if is_wanted { vec![letter()] } else { Vec::new() });
         }
         let frames = if is_dbox { Frames::Dbox } else { Frames::Mbox };
         let (mut at, mut found) = (0, Vec::new());
         mailfile::each(self.source, folder, (path, &entry), frames, &mut |step| match step {
             Step::Letter(picked) => {
-                found.extend(numbers.contains(&at).then_some(*picked));
+                found.extend(wanted(at, &picked.body.file().content).then_some(*picked));
                 at += 1;
                 Ok(())
             }

@@ -219,3 +219,26 @@ fn lists_of_uids_over_something_are_warned_of() {
         .expect(0)
         .naming("2 lists of UIDs go where something lies");
 }
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_given() {
+    let env = TestEnv::with_repository();
+    let (vmail, alice) = post(&env);
+    arrive(&alice, "one", 1, "S");
+    back_up(&env, &vmail);
+    let old: Vec<_> = env.objects("packs").into_iter().map(|(path, _)| path).collect();
+    arrive(&alice, "two", 2, "S");
+    back_up(&env, &vmail);
+    old.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    for (form, file) in [("maildir", "cur"), ("eml", "INBOX"), ("mbox", "INBOX.mbox")] {
+        let said = give(&env, form, &["--as", form]).expect(3).naming("problems: the restore is incomplete");
+        assert!(said.stderr.contains("mx-one"), "{}", said.both());
+        let files = files_below(&env.path(form).join(file));
+        assert_eq!(files.len(), 1, "{files:?}");
+        let text = fs::read_to_string(&files[0]).unwrap();
+        assert!(
+            text.contains("this is two") && !text.contains("From: Bob <bob@example.net>\nFrom"),
+            "{text}"
+        );
+    }
+}
