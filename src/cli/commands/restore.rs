@@ -1,8 +1,10 @@
 //! `mailark restore`: back to disk.
 
 mod as_it_lies;
+mod doveadm;
 mod letters;
 mod messages;
+mod outlet;
 mod rebuild;
 mod selected;
 

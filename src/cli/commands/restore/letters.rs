@@ -1,6 +1,6 @@
 //! Mail of one user, message by message, as Maildir, mbox, single files or an archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -9,157 +9,26 @@ use serde_json::{Value, json};
 
 use super::RestoreArgs;
 use super::messages::{Form, Request};
+use super::outlet::{Outlet, Tally};
 use super::selected::{Readers, Selection};
 use crate::base::bytes;
 use crate::base::interrupt::Interrupt;
-use crate::base::progress::Progress;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Output, complain, count, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::Session;
 use crate::format::page::Owner;
-use crate::mail::heading::HeadingReader;
 use crate::mail::keywords::Keywords;
-use crate::mail::mbox_state;
-use crate::ops::pick::{
-    self, FolderKind, MailFolder, PickError, Picked, Picker, Query, Sieve, Stand, State, Step,
-};
+use crate::ops::pick::{self, FolderKind, MailFolder, PickError, Picker, Query, Sieve, Stand, State, Step};
 use crate::ops::restore::letters::{
-    self, DirSink, EmlWriter, FolderHead, LetterError, MaildirWriter, MboxFileWriter, Outgoing, TarSink,
-    Writer,
+    self, DirSink, EmlWriter, FolderHead, MaildirWriter, MboxFileWriter, TarSink, Writer,
 };
 use crate::ops::restore::target::Owners;
 use crate::repo::RepoError;
-use crate::repo::extract::ExtractError;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::source::names::Accounts;
-
-/// Problems that are kept; all are counted.
-const PROBLEMS_MAX: usize = 1_000;
-
-/// What came of it.
-#[derive(Default)]
-pub struct Tally {
-    /// Messages and bytes by folder.
-    folders: BTreeMap<String, (u64, u64)>,
-    problems: Vec<(Vec<u8>, String)>,
-    /// All problems.
-    pub problem_count: u64,
-    opaque: u64,
-}
-
-impl Tally {
-    /// Messages in all folders.
-    pub fn messages(&self) -> u64 {
-        self.folders.values().map(|(messages, _)| messages).sum()
-    }
-}
-
-/// Takes messages and gives them to a writer, if there is one.
-pub struct Outlet<'w, 'p> {
-    writer: Option<&'w mut dyn Writer>,
-    progress: &'p dyn Progress,
-    headings: HeadingReader,
-    with_subjects: bool,
-    open: Option<String>,
-    /// What came of it.
-    pub tally: Tally,
-}
-
-impl<'w, 'p> Outlet<'w, 'p> {
-    /// Without a writer it only counts.
-    pub fn new(
-        writer: Option<&'w mut dyn Writer>,
-        progress: &'p dyn Progress,
-        with_subjects: bool,
-    ) -> Outlet<'w, 'p> {
-        let headings = HeadingReader::default();
-        Outlet { writer, progress, headings, with_subjects, open: None, tally: Tally::default() }
-    }
-
-    /// Begins a folder, unless it is the one that is open.
-    pub fn folder(&mut self, head: &FolderHead<'_>) -> Result<(), Failure> {
-        if self.open.as_deref() == Some(head.name) {
-            return Ok(());
-        }
-        self.end()?;
-        if let Some(writer) = &mut self.writer {
-            writer.begin(head)?;
-        }
-        self.open = Some(head.name.to_owned());
-        self.tally.folders.entry(head.name.to_owned()).or_default();
-        Ok(())
-    }
-
-    /// Notes what cannot be read or written.
-    pub fn broken(&mut self, path: &[u8], error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        self.progress.problem(&format!("{}: {text}", bytes::display(path)));
-        self.tally.problem_count += 1;
-        if self.tally.problems.len() < PROBLEMS_MAX {
-            self.tally.problems.push((path.to_vec(), text));
-        }
-    }
-
-    /// Takes a message of a folder.
-    pub fn letter(&mut self, head: &FolderHead<'_>, picked: &Picked<'_>) -> Result<(), Failure> {
-        self.folder(head)?;
-        match self.put(picked) {
-            Ok(()) => {
-                let done = self.tally.folders.entry(head.name.to_owned()).or_default();
-                *done = (done.0 + 1, done.1.saturating_add(picked.letter.size));
-                self.progress.counters().add(1, picked.letter.size);
-                Ok(())
-            }
-            Err(ExtractError::Repository(error)) if error.ends_the_run() => Err(error.into()),
-            Err(ExtractError::Write(error)) if error.ends_the_run() => Err(error.into()),
-            Err(error) => {
-                self.broken(&picked.path, &error);
-                Ok(())
-            }
-        }
-    }
-
-    fn put(&mut self, picked: &Picked<'_>) -> Result<(), LetterError> {
-        self.tally.opaque += u64::from(picked.body.is_opaque()?);
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        let head = if self.with_subjects { picked.body.head()? } else { None };
-        let head = head.as_ref().map(AsRef::as_ref).unwrap_or_default();
-        let subject = if head.is_empty() { String::new() } else { self.headings.read(head).subject };
-        let read = |out: &mut dyn FnMut(&[u8]) -> Result<(), LetterError>| picked.body.read(out);
-        writer.put(&Outgoing {
-            letter: &picked.letter,
-            mode: picked.mode,
-            owner: &picked.owner,
-            subject: &subject,
-            sender: mbox_state::envelope_sender(head).unwrap_or_default(),
-            read: &read,
-        })
-    }
-
-    fn end(&mut self) -> Result<(), Failure> {
-        match (&mut self.writer, self.open.take()) {
-            (Some(writer), Some(_)) => Ok(writer.end()?),
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends the last folder, and all.
-    pub fn finish(mut self, subscriptions: Option<&[u8]>) -> Result<Tally, Failure> {
-        self.end()?;
-        if let Some(writer) = &mut self.writer {
-            writer.finish(subscriptions)?;
-        }
-        Ok(self.tally)
-    }
-}
 
 /// What a folder is known by in its snapshot.
 pub fn head_of<'f>(folder: &'f MailFolder, state: &'f State) -> FolderHead<'f> {
@@ -419,9 +288,14 @@ fn tell(
     let verb = if args.dry_run { "would write" } else { "wrote" };
     let place = if is_stream { "standard output".to_owned() } else { target(args).display().to_string() };
     say(&format!("{verb} {} messages, {} to {place}", count(messages), size(total)))?;
-    if tally.opaque > 0 {
-        let text = "messages are compressed or encrypted by the mail server, and given as they lie";
-        say(&format!("{} {text}", count(tally.opaque)))?;
+    for (number, what) in [
+        (tally.opaque, "messages are compressed or encrypted by the mail server, and given as they lie"),
+        (tally.lost.keywords, "keywords left out: a Maildir folder has no more than 26"),
+        (tally.lost.names, "messages left out: another one in their folder has their name"),
+    ] {
+        if number > 0 {
+            say(&format!("{} {what}", count(number)))?;
+        }
     }
     if tally.problem_count > 0 {
         complain(&format!("mailark: {} problems: the restore is incomplete\n", count(tally.problem_count)));
@@ -447,6 +321,8 @@ fn as_json(tally: &Tally, args: &RestoreArgs, request: &Request, selection: &Sel
         "bytes": tally.folders.values().map(|(_, bytes)| bytes).sum::<u64>(),
         "folders": folders,
         "opaque": tally.opaque,
+        "keywords_lost": tally.lost.keywords,
+        "names_taken": tally.lost.names,
         "problem_count": tally.problem_count,
         "problems": problems(tally.problems.iter().map(|(path, text)| (path.as_slice(), text.as_str()))),
     })

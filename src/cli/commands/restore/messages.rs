@@ -161,8 +161,13 @@ impl Request {
 
     fn refuse_what_makes_no_sense(&self, args: &RestoreArgs, all: bool) -> Result<(), Failure> {
         let refused = |text: &str| Err(Failure::new(Kind::User, text));
+        let over =
+            args.overwrite.is_some() || args.force || !args.include.is_empty() || !args.exclude.is_empty();
         if given_rebuild(args) {
-            return Ok(());
+            return match over {
+                true => refused("--rebuild brings whole folders, and never writes over mail"),
+                false => Ok(()),
+            };
         }
         let is_stream = args.to.as_ref().is_some_and(|to| to.as_os_str() == "-");
         if is_stream != (self.form == Form::Tar) {
@@ -176,7 +181,7 @@ impl Request {
                 ),
             };
         }
-        if args.overwrite.is_some() || args.force || !args.include.is_empty() || !args.exclude.is_empty() {
+        if over {
             return refused(
                 "--overwrite, --force, --include and --exclude are for files as they lie (--as files)",
             );

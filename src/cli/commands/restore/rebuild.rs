@@ -1,15 +1,15 @@
 //! `mailark restore --user U --rebuild MAILDIR`: a lost mailbox comes back so that mail clients do not notice.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::RestoreArgs;
-use super::letters::{Outlet, Tally, head_of};
+use super::doveadm::{self, Ran};
+use super::letters::head_of;
 use super::messages::Request;
+use super::outlet::{Outlet, Tally};
 use super::selected::{Readers, Selection};
 use crate::base::{bytes, clock, entropy};
 use crate::cli::commands::Context;
@@ -17,7 +17,7 @@ use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Side, Table, complain, count, in_zone};
 use crate::cli::progress::Meter;
 use crate::cli::session::Session;
-use crate::mail::folder_name::{self, Layout};
+use crate::mail::folder_name::Layout;
 use crate::ops::pick::{self, FolderKind, MailFolder, State, Step, Survey};
 use crate::ops::rebuild::place::{self, Staged};
 use crate::ops::rebuild::room::{Observer, Seen, Witness, next_uid};
@@ -25,7 +25,6 @@ use crate::ops::rebuild::{Live, Placed, Way};
 use crate::ops::restore::letters::{DirSink, FolderHead, MaildirWriter, empty_target};
 use crate::ops::restore::target::Owners;
 use crate::repo::reader::BlobReader;
-use crate::source::command::CommandSource;
 use crate::source::names::Accounts;
 
 /// What becomes of one folder.
@@ -78,7 +77,7 @@ pub fn run(
         false => failure,
     })?;
     let lines = plan.doveadm_lines(&survey.user);
-    let ran = doveadm(&lines, maildir, &survey.user, context);
+    let ran = doveadm::run(&lines, maildir, &survey.user, context);
     plan.report((args, selection), (&tally, &placed), (&lines, &ran), context)?;
     Ok(if tally.problem_count == 0 && !ran.failed { Exit::Ok } else { Exit::Incomplete })
 }
@@ -295,7 +294,7 @@ impl<'s> Plan<'s> {
             out.line("")?;
             out.line("Clients that ask for changes only (CONDSTORE) need this too; call folders as your server does:")?;
             for line in lines {
-                out.line(&format!("  doveadm {}", shell_words(line)))?;
+                out.line(&format!("  doveadm {}", doveadm::shell_words(line)))?;
             }
             if self.live.is_empty {
                 out.line(
@@ -325,19 +324,6 @@ fn way_name(way: Way) -> &'static str {
         Way::Merge => "merge",
         Way::Replace => "replace",
     }
-}
-
-/// Words as they are typed into a shell.
-fn shell_words(words: &[String]) -> String {
-    let plain = |word: &str| {
-        !word.is_empty()
-            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./@%+=:,".contains(&byte))
-    };
-    let quoted = words.iter().map(|word| match plain(word) {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// The UIDVALIDITY that a folder had.
@@ -371,81 +357,4 @@ fn observe(
         }
     }
     Ok(seen)
-}
-
-/// How the calls of `doveadm` went.
-#[derive(Default)]
-struct Ran {
-    done: bool,
-    failed: bool,
-    complaints: Vec<String>,
-}
-
-/// Runs `doveadm` for each folder, where it is configured and shows the Maildir that was rebuilt.
-fn doveadm(lines: &[Vec<String>], maildir: &Path, user: &str, context: &Context<'_>) -> Ran {
-    let mut ran = Ran::default();
-    let Some(command) = &context.settings.doveadm else { return ran };
-    let ask = |words: &[&str]| call(command, words.iter().map(|word| (*word).to_owned()));
-    match ask(&["mailbox", "path", "-u", user, "INBOX"]) {
-        Ok(path) if is_same(Path::new(path.trim_end()), maildir) => {}
-        Ok(path) => {
-            let path = bytes::display(path.trim_end().as_bytes());
-            ran.complaints
-                .push(format!("doveadm says that the mail of {user} is at {path}: nothing was run"));
-            return ran;
-        }
-        Err(error) => {
-            ran.complaints.push(error);
-            ran.failed = true;
-            return ran;
-        }
-    }
-    let known = ask(&["mailbox", "list", "-u", user]).unwrap_or_default();
-    for line in lines {
-        let mut words = line.clone();
-        if let Some(folder) = words.last_mut() {
-            let own = known.lines().find(|name| {
-                [name.to_string(), folder_name::decode(name.as_bytes())]
-                    .iter()
-                    .any(|name| pick::is_folder(folder, name))
-            });
-            *folder = own.map_or_else(|| folder.clone(), str::to_owned);
-        }
-        if let Err(error) = call(command, words.into_iter()) {
-            ran.failed = true;
-            ran.complaints.push(error);
-        }
-    }
-    ran.done = !ran.failed;
-    ran
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(one) == real(other)
-}
-
-/// Most bytes that are read of what `doveadm` says.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
-
-fn call(command: &[String], words: impl Iterator<Item = String>) -> Result<String, String> {
-    let arguments: Vec<OsString> = command.iter().skip(1).cloned().chain(words).map(OsString::from).collect();
-    let program = OsString::from(command.first().map(String::as_str).unwrap_or_default());
-    let mut source = CommandSource::start(&program, &arguments).map_err(|error| error.to_string())?;
-    let mut answer = Vec::new();
-    let read = (&mut source).take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-    read.map_err(|error| format!("doveadm: {error}"))?;
-    source.finish().map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_safe_in_a_shell() {
-        let words = ["mailbox", "a b", "x'y", "Entwürfe", ""].map(str::to_owned);
-        assert_eq!(shell_words(&words), "mailbox 'a b' 'x'\\''y' 'Entwürfe' ''");
-    }
 }

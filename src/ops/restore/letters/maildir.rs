@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::sink::{Meta, Sink};
-use super::{FolderHead, LetterError, Outgoing, PutError, Writer};
+use super::{FolderHead, LetterError, Lost, Outgoing, PutError, Writer};
 use crate::base::bytes;
 use crate::format::page::Owner;
 use crate::mail::folder_name::{Layout, to_maildir};
@@ -23,15 +23,11 @@ pub struct MaildirWriter<S> {
     root_made: bool,
     /// Owner and mode of what belongs to the whole Maildir.
     root: (u16, Owner),
-    /// Keywords that found no letter.
-    pub keywords_lost: u64,
-    /// Messages whose name was taken already.
-    pub names_taken: u64,
+    lost: Lost,
 }
 
 /// The folder that is being written.
 struct Open {
-    name: String,
     path: Vec<Vec<u8>>,
     mode: u16,
     owner: Owner,
@@ -51,12 +47,7 @@ impl<S: Sink> MaildirWriter<S> {
     /// Writes into `sink`.
     pub fn new(sink: S, layout: Layout) -> MaildirWriter<S> {
         let root = (0o700, Owner::default());
-        MaildirWriter { sink, layout, open: None, root_made: false, root, keywords_lost: 0, names_taken: 0 }
-    }
-
-    /// Where the files go.
-    pub fn sink(&self) -> &S {
-        &self.sink
+        MaildirWriter { sink, layout, open: None, root_made: false, root, lost: Lost::default() }
     }
 
     fn small_file(
@@ -159,7 +150,6 @@ impl<S: Sink> Writer for MaildirWriter<S> {
             }
         }
         self.open = Some(Open {
-            name: folder.name.to_owned(),
             path,
             mode: folder.mode,
             owner: folder.owner.clone(),
@@ -185,12 +175,14 @@ impl<S: Sink> Writer for MaildirWriter<S> {
             mtime_ns: letter.arrived_ns,
         };
         if !self.sink.file((&place, &name), letter.size, &meta, message.read)? {
-            self.names_taken += 1;
+            self.lost.names += 1;
             return Ok(());
         }
-        self.keywords_lost += lost;
+        self.lost.keywords += lost;
         if let Some((validity, uid)) = letter.uid
             && Some(validity) == open.validity
+            // A name that would end the line cannot stand in a list.
+            && !name.contains(&b'\n')
         {
             open.lines.entry(uid).or_insert_with(|| (letter.guid.clone(), name));
         }
@@ -199,7 +191,6 @@ impl<S: Sink> Writer for MaildirWriter<S> {
 
     fn end(&mut self) -> Result<(), PutError> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        debug_assert!(!open.name.is_empty());
         let owner = (open.mode, &open.owner);
         if let Some(list) = open.uidlist() {
             self.small_file(&open.path, b"dovecot-uidlist", &list, owner)?;
@@ -208,6 +199,10 @@ impl<S: Sink> Writer for MaildirWriter<S> {
             self.small_file(&open.path, b"dovecot-keywords", &open.keywords.encode(), owner)?;
         }
         Ok(())
+    }
+
+    fn lost(&self) -> Lost {
+        self.lost
     }
 
     fn finish(&mut self, subscriptions: Option<&[u8]>) -> Result<(), PutError> {

@@ -86,6 +86,15 @@ pub struct Outgoing<'a> {
     pub read: Read<'a>,
 }
 
+/// What a form could not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// Keywords that found no letter: a Maildir folder has 26.
+    pub keywords: u64,
+    /// Messages whose file name another one had.
+    pub names: u64,
+}
+
 /// Writes messages in one form.
 pub trait Writer {
     /// A folder begins.
@@ -99,6 +108,10 @@ pub trait Writer {
     fn end(&mut self) -> Result<(), PutError>;
     /// Nothing comes any more; `subscriptions` are the lines of the user's own file.
     fn finish(&mut self, subscriptions: Option<&[u8]>) -> Result<(), PutError>;
+    /// What could not be held so far.
+    fn lost(&self) -> Lost {
+        Lost::default()
+    }
 }
 
 /// Opens an empty or a new folder for letters.
