@@ -6,10 +6,13 @@ use crate::ops::backup::BackupError;
 use crate::ops::forget::ForgetError;
 use crate::ops::hold::HoldError;
 use crate::ops::mirror::MirrorError;
+use crate::ops::pick::PickError;
 use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
+use crate::ops::rebuild::RebuildError;
 use crate::ops::repair::snapshots::RepairError;
 use crate::ops::restore::RestoreError;
+use crate::ops::restore::letters::PutError;
 use crate::ops::revoke::RevokeError;
 use crate::repo::RepoError;
 use crate::repo::extract::ExtractError;
@@ -224,6 +227,58 @@ impl From<RevokeError> for Failure {
                 RevokeError::Repository(error) => error.into(),
                 _ => because(),
             },
+        }
+    }
+}
+
+impl From<PutError> for Failure {
+    fn from(error: PutError) -> Failure {
+        match &error {
+            PutError::Stream(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => {
+                Failure::new(Kind::ReaderGone, "standard output was closed")
+            }
+            _ => Failure::because(Kind::Storage, "", &error),
+        }
+    }
+}
+
+impl From<PickError> for Failure {
+    fn from(error: PickError) -> Failure {
+        let because = || Failure::because(Kind::User, "", &error);
+        let listed = |what: &str, names: &[String]| {
+            let shown = names.iter().take(20).map(|name| crate::base::bytes::display(name.as_bytes()));
+            let more = if names.len() > 20 { ", ..." } else { "" };
+            format!("{what}{}{more}", shown.collect::<Vec<_>>().join(", "))
+        };
+        match error {
+            PickError::Repository(error) => error.into(),
+            PickError::NoSuchUser { ref seen, .. } if seen.is_empty() => because()
+                .hint("users are known by paths: mail = [\"/var/vmail/%d/%n/Maildir\"] in mailark.toml"),
+            PickError::NoSuchUser { ref seen, .. } => because()
+                .hint(listed("it holds mail of ", seen))
+                .hint("users are known by paths: mail = [\"/var/vmail/%d/%n/Maildir\"] in mailark.toml"),
+            PickError::NoSuchFolder { ref seen, .. } => because().hint(listed("there are ", seen)),
+            PickError::Ambiguous { .. } => because(),
+            PickError::NoSnapshotThen { .. } => because().hint("'mailark snapshots' lists them"),
+        }
+    }
+}
+
+impl From<RebuildError> for Failure {
+    fn from(error: RebuildError) -> Failure {
+        let because = |kind| Failure::because(kind, "", &error);
+        match error {
+            RebuildError::Repository(error) => error.into(),
+            RebuildError::NotAMaildir { .. } => because(Kind::User)
+                .hint("rebuild into a new folder, and bring that into the mailbox with 'doveadm sync -1 -R'"),
+            RebuildError::Layout { .. } => {
+                because(Kind::User).hint("--layout maildir++ is .Archive.2024, --layout fs is Archive/2024")
+            }
+            RebuildError::Locked { .. } => {
+                because(Kind::Locked).hint("run it again; a lock that nobody holds is older than two minutes")
+            }
+            RebuildError::Changed { .. } => because(Kind::Locked).hint("run it again"),
+            RebuildError::Io { .. } => because(Kind::Storage),
         }
     }
 }

@@ -135,6 +135,12 @@ impl Content {
     /// The content of an empty file.
     pub const EMPTY: Content = Content::Inline(Vec::new());
 
+    /// The first blob of it, where its sections stand here.
+    pub fn first_blob(&self) -> Option<&BlobId> {
+        let Content::Inline(sections) = self else { return None };
+        sections.iter().flat_map(|section| &section.pieces).flat_map(|piece| piece.blobs()).next()
+    }
+
     /// How many messages the file holds.
     pub fn messages(&self) -> u64 {
         match self {

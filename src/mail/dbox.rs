@@ -54,6 +54,32 @@ pub fn metadata_length(data: &[u8]) -> Option<usize> {
     Some(METADATA_MAGIC.len() + memchr::memmem::find(lines, b"\n\n")? + 2)
 }
 
+/// What the metadata of a message tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata<'a> {
+    /// When it arrived, unix seconds.
+    pub received: Option<i64>,
+    /// What Dovecot tells it by.
+    pub guid: Option<&'a [u8]>,
+    /// The mailbox that it was first saved in.
+    pub mailbox: Option<&'a [u8]>,
+}
+
+/// Reads the metadata that a frame behind a message begins with.
+pub fn metadata(frame: &[u8]) -> Metadata<'_> {
+    let mut found = Metadata::default();
+    let Some(lines) = frame.strip_prefix(METADATA_MAGIC) else { return found };
+    for line in lines.split(|&byte| byte == b'\n').take_while(|line| !line.is_empty()) {
+        match (line[0], &line[1..]) {
+            (b'R', value) => found.received = hex(value).and_then(|time| time.try_into().ok()),
+            (b'G', value) => found.guid = Some(value).filter(|guid| !guid.is_empty()),
+            (b'B', value) => found.mailbox = Some(value).filter(|mailbox| !mailbox.is_empty()),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
@@ -79,6 +105,15 @@ mod tests {
         assert_eq!(message_header(b"\x01\x02X          00000000000004D2\n"), None);
         assert_eq!(message_header(b"\x01\x02N          000000000000 4D2\n"), None);
         assert_eq!(message_header(b"\x01\x02N"), None);
+    }
+
+    #[test]
+    fn metadata_tell_of_their_message() {
+        let found = metadata(b"\n\x01\x03\nGaa01\nR5f3a2b1c\nV12\nBINBOX\n\n\x01\x02N");
+        assert_eq!((found.received, found.guid), (Some(0x5f3a_2b1c), Some(&b"aa01"[..])));
+        assert_eq!(found.mailbox, Some(&b"INBOX"[..]));
+        assert_eq!(metadata(b"\nR5\n"), Metadata::default());
+        assert_eq!(metadata(b"\n\x01\x03\nRx\nG"), Metadata::default());
     }
 
     #[test]

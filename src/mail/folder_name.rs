@@ -62,6 +62,39 @@ pub fn encode(text: &str) -> Vec<u8> {
     name
 }
 
+/// How the folders of a Maildir lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// Maildir++: `.Archive.2024` beside `cur`.
+    #[default]
+    PlusPlus,
+    /// `LAYOUT=fs`: `Archive/2024`.
+    Fs,
+}
+
+/// The names of the folders that lead from the root of a Maildir to a folder; none for the INBOX.
+///
+/// What a layout cannot name is written with `_`.
+pub fn to_maildir(name: &str, layout: Layout) -> Vec<Vec<u8>> {
+    if name == "INBOX" {
+        return Vec::new();
+    }
+    let parts = name.split('/').filter(|part| !part.is_empty());
+    match layout {
+        Layout::PlusPlus => {
+            let parts: Vec<Vec<u8>> = parts.map(|part| encode(&part.replace('.', "_"))).collect();
+            vec![[&b"."[..], &parts.join(&b'.')].concat()]
+        }
+        Layout::Fs => parts
+            .map(|part| match part.strip_prefix('.') {
+                Some(rest) => encode(&format!("_{rest}")),
+                None if matches!(part, "cur" | "new" | "tmp") => encode(&format!("{part}_")),
+                None => encode(part),
+            })
+            .collect(),
+    }
+}
+
 fn shift(wide: &mut Vec<u8>, name: &mut Vec<u8>) {
     if wide.is_empty() {
         return;
@@ -96,6 +129,26 @@ mod tests {
         }
         for odd in [&b"a&b"[..], b"&AP-", b"&!!-x", b"&2D0-"] {
             assert_eq!(decode(odd), String::from_utf8_lossy(odd));
+        }
+    }
+
+    #[test]
+    fn folders_have_places() {
+        let place = |name: &str, layout| {
+            let names = to_maildir(name, layout);
+            String::from_utf8(names.join(&b'/')).unwrap()
+        };
+        for (name, plus_plus, fs) in [
+            ("INBOX", "", ""),
+            ("Archive/2024", ".Archive.2024", "Archive/2024"),
+            ("Entwürfe", ".Entw&APw-rfe", "Entw&APw-rfe"),
+            ("a.b/../cur", ".a_b.__.cur", "a.b/_./cur_"),
+            ("a//b", ".a.b", "a/b"),
+        ] {
+            assert_eq!(
+                (place(name, Layout::PlusPlus), place(name, Layout::Fs)),
+                (plus_plus.into(), fs.into())
+            );
         }
     }
 

@@ -10,6 +10,8 @@ pub mod letter;
 pub mod maildir;
 pub mod mbox;
 pub mod mbox_cuts;
+pub mod mbox_state;
+pub mod mbox_writer;
 pub mod message_id;
 pub mod mime;
 pub mod templates;

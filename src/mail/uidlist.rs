@@ -81,15 +81,66 @@ impl<'a> Uidlist<'a> {
 
     /// The finished lines in order; what is no line is passed over.
     pub fn lines(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
+        self.numbered_lines().map(|(_, line)| line)
+    }
+
+    /// The same, each with the place where it begins behind the header.
+    fn numbered_lines(&self) -> impl Iterator<Item = (usize, Line<'a>)> + use<'a> {
         let version = self.version;
         let finished = memchr::memrchr(b'\n', self.lines).map_or(&b""[..], |end| &self.lines[..=end]);
-        finished.split(|&byte| byte == b'\n').filter_map(move |line| parse_line(line, version))
+        let mut at = 0;
+        finished.split(|&byte| byte == b'\n').filter_map(move |line| {
+            let begin = at;
+            at += line.len() + 1;
+            parse_line(line, version).map(|line| (begin, line))
+        })
     }
 
     /// The UID that the next message gets: the header's, or one above the highest line.
     pub fn next_uid(&self) -> u32 {
         let highest = self.lines().map(|line| line.uid).max().unwrap_or_default();
         self.header.next.max(highest.saturating_add(1)).max(1)
+    }
+}
+
+/// A list that finds messages by their base names; 16 bytes a line beside the list itself.
+#[derive(Debug, Clone)]
+pub struct UidMap {
+    bytes: Vec<u8>,
+    /// Of each line where it begins, and where its base name begins and ends; sorted by base name, then as they stand.
+    places: Vec<[u32; 3]>,
+}
+
+impl UidMap {
+    /// Takes a list; `None` for bytes that are no list, or more than 4 GiB.
+    pub fn new(bytes: Vec<u8>) -> Option<UidMap> {
+        u32::try_from(bytes.len()).ok()?;
+        let list = Uidlist::parse(&bytes)?;
+        let start = |part: &[u8]| (part.as_ptr() as usize - bytes.as_ptr() as usize) as u32;
+        let mut places: Vec<[u32; 3]> = Vec::new();
+        for (at, line) in list.numbered_lines() {
+            let base = line.base();
+            let begin = start(base);
+            places.push([at as u32 + start(list.lines), begin, begin + base.len() as u32]);
+        }
+        let base = |place: &[u32; 3]| &bytes[place[1] as usize..place[2] as usize];
+        places.sort_by(|a, b| base(a).cmp(base(b)));
+        Some(UidMap { bytes, places })
+    }
+
+    /// The list itself.
+    pub fn list(&self) -> Uidlist<'_> {
+        Uidlist::parse(&self.bytes).expect("it was parsed before")
+    }
+
+    /// The last line of a message.
+    pub fn find(&self, base: &[u8]) -> Option<Line<'_>> {
+        let own = |place: &[u32; 3]| &self.bytes[place[1] as usize..place[2] as usize];
+        let after = self.places.partition_point(|place| own(place) <= base);
+        let place = after.checked_sub(1).map(|at| &self.places[at]).filter(|place| own(place) == base)?;
+        let line = &self.bytes[place[0] as usize..];
+        let line = &line[..memchr::memchr(b'\n', line)?];
+        parse_line(line, self.list().version)
     }
 }
 
@@ -180,6 +231,17 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_found_by_their_names() {
+        let map = UidMap::new(LIST.to_vec()).unwrap();
+        let uid = |base: &[u8]| map.find(base).map(|line| (line.uid, line.guid));
+        assert_eq!(uid(b"1.M1.mx,S=5"), Some((7, None)));
+        assert_eq!(uid(b"2.M2.mx"), Some((4, Some(&b"99aa"[..]))));
+        assert_eq!((uid(b"half"), uid(b""), uid(b"1"), uid(b"z")), (None, None, None, None));
+        assert_eq!(map.list().next_uid(), 9);
+        assert!(UidMap::new(b"x".to_vec()).is_none());
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         let list = Uidlist::parse(LIST).unwrap();
         let mut writer = UidlistWriter::new(&list.header);
@@ -198,6 +260,11 @@ mod tests {
                 if let Some(list) = Uidlist::parse(bytes) {
                     prop_assert!(list.lines().all(|line| line.uid > 0 && !line.name.contains(&b'\n')));
                     list.next_uid();
+                    let map = UidMap::new(bytes.clone()).unwrap();
+                    for line in list.lines() {
+                        let last = list.lines().filter(|other| other.base() == line.base()).last();
+                        prop_assert_eq!(map.find(line.base()), last);
+                    }
                 }
             }
         }

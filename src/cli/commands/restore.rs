@@ -1,5 +1,13 @@
 //! `mailark restore`: back to disk.
 
+mod as_it_lies;
+mod doveadm;
+mod letters;
+mod messages;
+mod outlet;
+mod rebuild;
+mod selected;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -14,23 +22,29 @@ use crate::cli::progress::Meter;
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::{self, Session};
 use crate::ops::restore::{self, Options, Report, target};
+use crate::repo::snapshots::SnapshotInfo;
 use crate::source::exclude::Excludes;
 use crate::source::start;
+
+pub use messages::MessageArgs;
 
 /// Write files of a snapshot back to disk, below DIR, under their logical paths.
 ///
 /// A restore that was interrupted is resumed by running the same command again.
+///
+/// With --user, mail of one user: as it lies, or with --as as a Maildir, as mbox or single files, or as a tar archive.
+/// SNAPSHOT may then be left out and is the newest one that holds mail of that user.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// `latest` or the beginning of a snapshot id, and a path in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path())]
-    pub from: SnapshotPath,
+    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path(), required_unless_present = "user")]
+    pub from: Option<SnapshotPath>,
     /// Which snapshots `latest` considers.
     #[command(flatten)]
     pub filter: SnapshotFilter,
-    /// Write below this folder
-    #[arg(long, visible_alias = "target", value_name = "DIR")]
-    pub to: PathBuf,
+    /// Write below this folder; `-` for an archive on standard output
+    #[arg(long, visible_alias = "target", value_name = "DIR", required_unless_present = "rebuild")]
+    pub to: Option<PathBuf>,
     /// Restore only what matches this pattern; repeat for more
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<OsString>,
@@ -55,6 +69,9 @@ pub struct RestoreArgs {
     /// Restore owners by number, not by name
     #[arg(long)]
     pub numeric_ids: bool,
+    /// Which mail of whom.
+    #[command(flatten)]
+    pub messages: MessageArgs,
 }
 
 /// What to do with a file that is already there.
@@ -70,19 +87,37 @@ pub enum Overwrite {
 
 /// Restores.
 pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    if let Some(user) = &args.messages.user {
+        return messages::run(args, user, context);
+    }
+    let Some(from) = &args.from else {
+        return Err(Failure::new(Kind::User, "no snapshot was named").hint("'latest' is the newest one"));
+    };
     let session = Session::open(context)?;
     session.repository.need_full("restoring mail")?;
     session.sync()?;
-    let path = wanted_path(args.from.path.as_deref())?;
+    let path = wanted_path(from.path.as_deref())?;
     let filter = args.filter.to_filter().holding(&path);
-    let snapshot = session.snapshot(args.from.snapshot.text(), &filter)?;
+    let snapshot = session.snapshot(from.snapshot.text(), &filter)?;
     let reader = session.reader(&snapshot)?;
-    let options = Options {
+    let options = options(args, snapshot, path)?;
+    let meter = Meter::start("restore", context.output.manner());
+    let outcome = restore::run(&reader, &options, &meter, context.interrupt);
+    meter.finish();
+    let report = outcome?;
+    tell(&report, &options, context)?;
+    Ok(if report.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+}
+
+/// What the command line says about a restore of files.
+fn options(args: &RestoreArgs, snapshot: SnapshotInfo, path: Vec<u8>) -> Result<Options, Failure> {
+    Ok(Options {
         snapshot,
         path,
+        place: None,
         includes: if args.include.is_empty() { None } else { Some(patterns(&args.include)?) },
         excludes: patterns(&args.exclude)?,
-        target: args.to.clone(),
+        target: args.to.clone().unwrap_or_default(),
         overwrite: args.overwrite.map(|rule| match rule {
             Overwrite::Always => target::Overwrite::Always,
             Overwrite::IfChanged => target::Overwrite::IfChanged,
@@ -94,13 +129,7 @@ pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         system: args.system,
         numeric_ids: args.numeric_ids,
         workers: session::workers(),
-    };
-    let meter = Meter::start("restore", context.output.manner());
-    let outcome = restore::run(&reader, &options, &meter, context.interrupt);
-    meter.finish();
-    let report = outcome?;
-    tell(&report, &options, context)?;
-    Ok(if report.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+    })
 }
 
 fn patterns(given: &[OsString]) -> Result<Excludes, Failure> {
@@ -142,6 +171,13 @@ fn tell(report: &Report, options: &Options, context: &Context<'_>) -> Result<(),
             complain("mailark: that is not enough\n");
         }
     }
+    if report.uid_lists > 0 && !out.manner().quiet {
+        complain(&format!(
+            "mailark: WARNING: {} lists of UIDs go where something lies: a mail server that goes on from them gives UIDs \
+             away again that clients have seen since; 'mailark restore --user U --rebuild MAILDIR' leaves room\n",
+            count(report.uid_lists)
+        ));
+    }
     let left = &report.summary;
     for (number, what) in [
         (report.removed, "names removed that the snapshot does not hold"),
@@ -177,6 +213,7 @@ fn as_json(report: &Report, options: &Options) -> Value {
         "bytes": report.bytes,
         "available_bytes": report.available_bytes,
         "removed": report.removed,
+        "uid_lists": report.uid_lists,
         "kept": report.summary.kept,
         "owners_refused": report.summary.owners_refused,
         "devices_left_out": report.summary.devices_left_out,

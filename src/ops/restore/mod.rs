@@ -5,6 +5,7 @@ mod marker;
 mod run;
 mod window;
 
+pub mod letters;
 pub mod target;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub struct Options {
     pub snapshot: SnapshotInfo,
     /// The logical path to restore, with everything below it.
     pub path: Vec<u8>,
+    /// The logical path under which it is made again, with as many names; `None` for its own.
+    pub place: Option<Vec<u8>>,
     /// Only what these match, when there are any.
     pub includes: Option<Excludes>,
     /// Not what these match.
@@ -108,6 +111,8 @@ pub struct Report {
     pub bytes: u64,
     /// Messages among them.
     pub messages: u64,
+    /// Lists of UIDs among them, where the target is not new: see [`run`].
+    pub uid_lists: u64,
     /// Bytes that the target's file system has left, before.
     pub available_bytes: Option<u64>,
     /// Names removed because the snapshot does not hold them.

@@ -17,8 +17,12 @@ use crate::repo::RepoError;
 use crate::repo::reader::BlobReader;
 use crate::repo::view::{Step, View, part_folder};
 use crate::source::names::Accounts;
+use crate::source::shape::UID_LIST;
 
 /// Restores as `options` say.
+///
+/// Lists of UIDs that go where something lies are counted: a mail server that goes on from such a list gives UIDs away
+/// again that clients have seen since the snapshot.
 pub fn run(
     reader: &BlobReader<'_>,
     options: &Options,
@@ -36,9 +40,12 @@ pub fn run(
         marker.remove_torn().map_err(inspected)?;
     }
     let begun = marker.begun();
-    let overwrite = check_target(options, begun)?;
+    let (overwrite, is_scratch) = check_target(options, begun)?;
     let mut report = plan(reader, options, progress, interrupt)?;
     report.resumed = begun.is_some();
+    if is_scratch {
+        report.uid_lists = 0;
+    }
     if report.files + report.folders == 0 && report.problem_count == 0 {
         return Err(RestoreError::NoSuchPath { path: bytes::display(&options.path) });
     }
@@ -86,8 +93,8 @@ pub fn run(
     })
 }
 
-/// Refuses a target in which a restore could do harm; gives the rule for files that are there.
-fn check_target(options: &Options, begun: Option<Begun>) -> Result<Overwrite, RestoreError> {
+/// Refuses a target in which a restore could do harm; gives the rule for files that are there, and whether none is.
+fn check_target(options: &Options, begun: Option<Begun>) -> Result<(Overwrite, bool), RestoreError> {
     let shown = options.target.display().to_string();
     let state =
         inspect(&options.target).map_err(|error| RestoreError::Inspect { path: shown.clone(), error })?;
@@ -96,14 +103,14 @@ fn check_target(options: &Options, begun: Option<Begun>) -> Result<Overwrite, Re
         Begun::Before => Overwrite::Always,
     });
     match (state, options.overwrite.or(resumed)) {
-        (TargetState::Absent | TargetState::Empty, rule) => Ok(rule.unwrap_or_default()),
+        (TargetState::Absent | TargetState::Empty, rule) => Ok((rule.unwrap_or_default(), true)),
         // What an interrupted restore left looks like live mail, but is its own.
-        (_, Some(rule)) if resumed.is_some() && options.overwrite.is_none() => Ok(rule),
-        (TargetState::LiveMaildir(_), Some(rule)) if options.force => Ok(rule),
+        (_, Some(rule)) if resumed.is_some() && options.overwrite.is_none() => Ok((rule, true)),
+        (TargetState::LiveMaildir(_), Some(rule)) if options.force => Ok((rule, false)),
         (TargetState::LiveMaildir(below), _) => {
             Err(RestoreError::LiveMaildir { path: format!("{shown}/{}", bytes::display(&below)) })
         }
-        (TargetState::NotEmpty, Some(rule)) => Ok(rule),
+        (TargetState::NotEmpty, Some(rule)) => Ok((rule, false)),
         (TargetState::NotEmpty, None) => Err(RestoreError::NotEmpty { path: shown }),
     }
 }
@@ -158,6 +165,7 @@ fn plan(
                 (Some(true), _) => {
                     let totals = entry.totals();
                     report.files += 1;
+                    report.uid_lists += u64::from(entry.name == UID_LIST);
                     report.bytes = report.bytes.saturating_add(totals.bytes);
                     report.messages += totals.messages;
                 }
@@ -208,6 +216,10 @@ struct Restore<'a> {
     options: &'a Options,
     folders: u64,
     removed: u64,
+}
+
+fn names_of(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect()
 }
 
 impl Restore<'_> {
@@ -261,7 +273,13 @@ impl Restore<'_> {
 
     /// The target's folder for the logical path `path`, whose last names are those of the open folders.
     fn folder(&mut self, path: &[u8], open: &mut [Open]) -> Option<Folder> {
-        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let mut names = names_of(path);
+        // Everything that is restored lies at or below the path, or on the way to it.
+        for (name, other) in
+            names.iter_mut().zip(self.options.place.as_deref().map(names_of).unwrap_or_default())
+        {
+            *name = other;
+        }
         if let Some(folder) = open.last().and_then(|last| last.folder.clone()) {
             return Some(folder);
         }

@@ -109,6 +109,7 @@ impl World {
         let to = self.env.path("restored");
         let _ = fs::remove_dir_all(&to);
         let options = restore::Options {
+            place: None,
             snapshot: info,
             path: b"/".to_vec(),
             includes: None,

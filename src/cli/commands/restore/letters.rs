@@ -1,0 +1,329 @@
+//! Mail of one user, message by message, as Maildir, mbox, single files or an archive.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::RestoreArgs;
+use super::messages::{Form, Request};
+use super::outlet::{Outlet, Tally};
+use super::selected::{Readers, Selection};
+use crate::base::bytes;
+use crate::base::interrupt::Interrupt;
+use crate::cli::commands::Context;
+use crate::cli::failure::{Exit, Failure, Kind};
+use crate::cli::output::{Output, complain, count, problems, size};
+use crate::cli::progress::Meter;
+use crate::cli::session::Session;
+use crate::format::page::Owner;
+use crate::mail::keywords::Keywords;
+use crate::ops::pick::{self, FolderKind, MailFolder, PickError, Picker, Query, Sieve, Stand, State, Step};
+use crate::ops::restore::letters::{
+    self, DirSink, EmlWriter, FolderHead, MaildirWriter, MboxFileWriter, TarSink, Writer,
+};
+use crate::ops::restore::target::Owners;
+use crate::repo::RepoError;
+use crate::repo::reader::BlobReader;
+use crate::repo::snapshots::SnapshotInfo;
+use crate::source::names::Accounts;
+
+/// What a folder is known by in its snapshot.
+pub fn head_of<'f>(folder: &'f MailFolder, state: &'f State) -> FolderHead<'f> {
+    let list = state.uids.as_ref().map(|uids| uids.list());
+    FolderHead {
+        name: &folder.name,
+        validity: state.validity(),
+        next_uid: list.as_ref().map_or(0, |list| list.next_uid()),
+        guid: list.and_then(|list| list.header.guid),
+        keywords: &state.keywords,
+        mode: folder.mode | 0o700,
+        owner: &folder.owner,
+    }
+}
+
+/// Gives mail of one user out.
+pub fn run(
+    args: &RestoreArgs,
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Exit, Failure> {
+    let was_there = target(args).exists();
+    let meter = Meter::start("restore", context.output.manner());
+    let outcome = with_writer(args, request, context.output, |writer| {
+        let with_subjects = matches!(request.form, Form::Eml | Form::Mbox);
+        let outlet = Outlet::new(writer, &meter, with_subjects);
+        match request.deleted {
+            Some(_) => give_deleted(outlet, request, selection, session, context),
+            None => give_snapshot(outlet, request, selection, session, context),
+        }
+    });
+    meter.finish();
+    let tally = outcome?;
+    tell(&tally, args, request, selection, context)?;
+    if tally.messages() == 0 && !was_there && request.form != Form::Tar {
+        // An empty folder that nobody asked for; one that is not empty stays.
+        std::fs::remove_dir(target(args)).ok();
+    }
+    if tally.messages() == 0
+        && tally.problem_count == 0
+        && !request.query.wants_all() | request.deleted.is_some()
+    {
+        return Err(Failure::new(Kind::User, format!("no message of '{}' fits", request.query.user))
+            .hint("times are half-open: A..B ends before B; --existed-at looks into an older snapshot"));
+    }
+    Ok(if tally.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
+}
+
+fn target(args: &RestoreArgs) -> &Path {
+    args.to.as_deref().unwrap_or(Path::new(""))
+}
+
+/// Makes the writer that the command line asks for.
+fn with_writer(
+    args: &RestoreArgs,
+    request: &Request,
+    output: &Output,
+    work: impl FnOnce(Option<&mut dyn Writer>) -> Result<Tally, Failure>,
+) -> Result<Tally, Failure> {
+    if args.dry_run {
+        return work(None);
+    }
+    let layout = args.messages.layout.into();
+    if request.form == Form::Tar {
+        let user = match &args.messages.map_user {
+            Some((_, new)) => new.as_str(),
+            None => request.query.user.as_str(),
+        };
+        return work(Some(&mut MaildirWriter::new(TarSink::new(Stdout(output), user), layout)));
+    }
+    let target = letters::empty_target(target(args))?;
+    let owners = Owners::new(Accounts::of_this_host(), args.numeric_ids);
+    let sink = DirSink::new(&target, &owners);
+    match request.form {
+        Form::Mbox => work(Some(&mut MboxFileWriter::new(sink))),
+        Form::Eml => work(Some(&mut EmlWriter::new(sink, request.zone.clone()))),
+        _ => work(Some(&mut MaildirWriter::new(sink, layout))),
+    }
+}
+
+struct Stdout<'o>(&'o Output);
+
+impl io::Write for Stdout<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let gone = |failure: Failure| match failure.kind {
+            Kind::ReaderGone => io::Error::from(io::ErrorKind::BrokenPipe),
+            _ => io::Error::other(failure.message),
+        };
+        self.0.raw(bytes).map_err(gone)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|failure| io::Error::other(failure.message))
+    }
+}
+
+fn give_snapshot(
+    mut outlet: Outlet<'_, '_>,
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Tally, Failure> {
+    let reader = session.reader(&selection.snapshot)?;
+    let survey = selection.survey(&reader, &request.query.user, context)?;
+    survey.broken.iter().for_each(|(path, error)| outlet.broken(path, error));
+    for folder in survey.wanted(&request.query)? {
+        let state = State::read(&reader, folder, context.interrupt)?;
+        state.broken.iter().for_each(|(path, error)| outlet.broken(path, error));
+        let source = (&reader, context.interrupt, &request.zone);
+        let head = head_of(folder, &state);
+        let is_storage = matches!(folder.kind, FolderKind::Dbox(_)) && folder.name.starts_with('(');
+        if request.query.wants_all() && !is_storage {
+            outlet.folder(&head)?;
+        }
+        // The files of an mdbox hold messages of all folders; each folder is written at a time.
+        let names =
+            if is_storage { storage_folders(source, folder, &state)? } else { vec![folder.name.clone()] };
+        for name in &names {
+            let head = FolderHead { name, ..head.clone() };
+            pick::letters(source, folder, &state, &request.query, &mut |step| match step {
+                Step::Letter(picked) if picked.letter.folder == *name => outlet.letter(&head, &picked),
+                Step::Letter(_) => Ok(()),
+                Step::Broken(path, error) => {
+                    outlet.broken(&path, &error);
+                    Ok(())
+                }
+            })?;
+        }
+    }
+    let subscriptions = survey.subscriptions.as_ref().filter(|_| request.query.wants_all());
+    let subscriptions = match subscriptions {
+        Some(file) => pick::read_subscriptions(&reader, file, context.interrupt)?,
+        None => None,
+    };
+    outlet.finish(subscriptions.as_deref())
+}
+
+/// What reads messages.
+type Source<'a> = (&'a BlobReader<'a>, &'a Interrupt, &'a TimeZone);
+
+/// The folders that the messages of an mdbox say they are of.
+fn storage_folders<'a>(
+    source: Source<'a>,
+    folder: &MailFolder,
+    state: &State,
+) -> Result<Vec<String>, Failure> {
+    let mut names = BTreeSet::new();
+    pick::letters(source, folder, state, &Query::default(), &mut |step| {
+        if let Step::Letter(picked) = step {
+            names.insert(picked.letter.folder.clone());
+        }
+        Ok::<_, RepoError>(())
+    })?;
+    Ok(names.into_iter().collect())
+}
+
+fn give_deleted(
+    mut outlet: Outlet<'_, '_>,
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Tally, Failure> {
+    let nanos = |second: i64| i128::from(second) * 1_000_000_000;
+    let interval = request.deleted.unwrap_or_default();
+    let job: Vec<&SnapshotInfo> = selection.job.iter().collect();
+    let infos = pick::stands_between(&job, interval.from.map(nanos), interval.to.map(nanos));
+    let readers = Readers::new(session, infos.iter().copied())?;
+    let stands: Vec<Stand<'_>> = infos.iter().map(|info| Stand { info, reader: readers.of(info) }).collect();
+    if let (Some(first), Some(last)) = (infos.first(), infos.last()) {
+        let time = |info: &SnapshotInfo| crate::cli::output::local_time(info.snapshot.started.into());
+        context.output.remark(&format!(
+            "compared {} snapshots from {} to {}",
+            infos.len(),
+            time(first),
+            time(last)
+        ));
+    }
+    let users = &context.settings.users;
+    let around = (context.interrupt, &request.zone);
+    let gone = pick::deleted(&stands, (users, &selection.below), &request.query, around)?;
+    gone.broken.iter().for_each(|(path, error)| outlet.broken(path, error));
+    let sieve = Sieve::new(&request.query);
+    let mut pickers: Vec<Picker<'_>> = stands
+        .iter()
+        .map(|stand| {
+            Picker::new((stand.reader, context.interrupt, &request.zone), &stand.info.snapshot, users)
+        })
+        .collect();
+    let (none, nobody) = (Keywords::default(), Owner::default());
+    for of_file in
+        gone.messages.chunk_by(|a, b| (&a.folder, a.stand, &a.path) == (&b.folder, b.stand, &b.path))
+    {
+        let numbers: BTreeSet<u64> = of_file.iter().map(|deleted| deleted.number).collect();
+        let first = &of_file[0];
+        let picked = match pickers[first.stand].messages(&first.path, &numbers) {
+            Ok(picked) => picked,
+            Err(PickError::Repository(error)) if !error.ends_the_run() => {
+                outlet.broken(&first.path, &error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for picked in picked {
+            if !sieve.wants(&picked)? {
+                continue;
+            }
+            let head = FolderHead {
+                name: &first.folder,
+                validity: picked.letter.uid.map(|(validity, _)| validity),
+                next_uid: 0,
+                guid: None,
+                keywords: &none,
+                mode: 0o700,
+                owner: if picked.owner.user.is_empty() && picked.owner.uid == 0 {
+                    &nobody
+                } else {
+                    &picked.owner
+                },
+            };
+            outlet.letter(&head, &picked)?;
+        }
+    }
+    outlet.finish(None)
+}
+
+fn tell(
+    tally: &Tally,
+    args: &RestoreArgs,
+    request: &Request,
+    selection: &Selection,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let out = context.output;
+    if out.manner().json && request.form != Form::Tar {
+        return out.json(&as_json(tally, args, request, selection));
+    }
+    // An archive has standard output for itself.
+    let is_stream = request.form == Form::Tar && !args.dry_run;
+    let say = |text: &str| match (is_stream, args.dry_run) {
+        (true, _) => {
+            out.remark(text);
+            Ok(())
+        }
+        (false, true) => out.line(text),
+        (false, false) => out.summary(text),
+    };
+    let (messages, total) =
+        tally.folders.values().fold((0, 0u64), |sum, one| (sum.0 + one.0, sum.1.saturating_add(one.1)));
+    for (name, (messages, bytes)) in &tally.folders {
+        say(&format!("{:>9}  {:>10}  {}", count(*messages), size(*bytes), bytes::display(name.as_bytes())))?;
+    }
+    let verb = if args.dry_run { "would write" } else { "wrote" };
+    let place = if is_stream { "standard output".to_owned() } else { target(args).display().to_string() };
+    say(&format!("{verb} {} messages, {} to {place}", count(messages), size(total)))?;
+    for (number, what) in [
+        (tally.opaque, "messages are compressed or encrypted by the mail server, and given as they lie"),
+        (tally.lost.keywords, "keywords left out: a Maildir folder has no more than 26"),
+        (tally.lost.names, "messages left out: another one in their folder has their name"),
+    ] {
+        if number > 0 {
+            say(&format!("{} {what}", count(number)))?;
+        }
+    }
+    if tally.problem_count > 0 {
+        complain(&format!("mailark: {} problems: the restore is incomplete\n", count(tally.problem_count)));
+    }
+    Ok(())
+}
+
+fn as_json(tally: &Tally, args: &RestoreArgs, request: &Request, selection: &Selection) -> Value {
+    let folders: Vec<Value> = tally
+        .folders
+        .iter()
+        .map(|(name, (messages, bytes))| json!({"folder": name, "messages": messages, "bytes": bytes}))
+        .collect();
+    let times: serde_json::Map<String, Value> =
+        request.understood.iter().map(|(name, text)| (name.replace(' ', "_"), text.clone().into())).collect();
+    json!({
+        "snapshot": selection.snapshot.hash.to_string(),
+        "user": request.query.user,
+        "target": target(args).display().to_string(),
+        "dry_run": args.dry_run,
+        "times": times,
+        "messages": tally.messages(),
+        "bytes": tally.folders.values().map(|(_, bytes)| bytes).sum::<u64>(),
+        "folders": folders,
+        "opaque": tally.opaque,
+        "keywords_lost": tally.lost.keywords,
+        "names_taken": tally.lost.names,
+        "problem_count": tally.problem_count,
+        "problems": problems(tally.problems.iter().map(|(path, text)| (path.as_slice(), text.as_str()))),
+    })
+}
