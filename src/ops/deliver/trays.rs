@@ -1,0 +1,222 @@
+//! Trays: the folders that letters are put into. One that is there takes letters as mail programs bring them; one that
+//! is not is made beside the others and moved to its place when it is complete, keywords and all.
+
+use rustix::io::Errno;
+
+use super::dirs::{self, Likeness, trouble};
+use super::journal::Step;
+use super::mailbox::{Folder, Mailbox};
+use super::{DeliverError, Layout, Result};
+use crate::mail::keywords::Keywords;
+use crate::source::dir::OpenDir;
+use crate::source::problem::join;
+
+/// Largest file of keywords or rights that is read, bytes.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+
+/// A folder that letters are put into.
+#[derive(Debug, Clone)]
+pub(super) struct Tray {
+    /// As people call it.
+    pub(super) text: String,
+    /// Where it lies, or will, below the root of the mailbox.
+    pub(super) path: Vec<u8>,
+    /// It is being made beside the others.
+    pub(super) is_staged: bool,
+    /// Keywords that letters can have.
+    pub(super) keywords: Keywords,
+    /// The keywords are ours to add to.
+    pub(super) owns_keywords: bool,
+    pub(super) like: Likeness,
+    /// Its number among the folders whose messages are known.
+    pub(super) known: usize,
+}
+
+/// Where staged trays of a run lie.
+pub(super) fn staging(mailbox: &Mailbox, run: &str) -> Vec<u8> {
+    mailbox.own_name(run)
+}
+
+/// Where a tray lies now, below the root.
+pub(super) fn place(mailbox: &Mailbox, run: &str, number: usize, tray: &Tray) -> Vec<u8> {
+    match tray.is_staged {
+        true => join(&staging(mailbox, run), number.to_string().as_bytes()),
+        false => tray.path.clone(),
+    }
+}
+
+/// Keywords of a folder, and whether nobody else has named any there.
+fn keywords_of(mailbox: &Mailbox, path: &[u8]) -> Result<(Keywords, bool)> {
+    let Some(control) = mailbox.control_of(path)? else { return Ok((Keywords::default(), true)) };
+    let name = b"dovecot-keywords";
+    let bytes = dirs::read_small(&control, name, SMALL_BYTES_MAX).map_err(trouble("read", &control, name))?;
+    Ok(match bytes {
+        Some(bytes) => (Keywords::parse(&bytes), false),
+        None => (Keywords::default(), true),
+    })
+}
+
+/// A tray for a folder that is there.
+pub(super) fn open(mailbox: &Mailbox, folder: &Folder, known: usize) -> Result<Tray> {
+    let dir = mailbox.open_folder(&folder.path)?;
+    Ok(Tray {
+        text: folder.text.clone(),
+        path: folder.path.clone(),
+        is_staged: false,
+        keywords: keywords_of(mailbox, &folder.path)?.0,
+        // Dovecot has the file's content in mind and would write it back.
+        owns_keywords: false,
+        like: Likeness::of(&dir).map_err(trouble("look at", &dir, b""))?,
+        known,
+    })
+}
+
+/// A tray for a folder that is not there yet; makes it beside the others, or takes up what an interrupted run made.
+pub(super) fn stage(mailbox: &Mailbox, run: &str, number: usize, folder: &Folder) -> Result<Tray> {
+    let like = mailbox.like;
+    let name = staging(mailbox, run);
+    let (own, _) = dirs::make(&mailbox.root, &name, like).map_err(trouble("create", &mailbox.root, &name))?;
+    let name = number.to_string().into_bytes();
+    let (dir, is_new) = dirs::make(&own, &name, like).map_err(trouble("create", &own, &name))?;
+    for part in [&b"cur"[..], b"new", b"tmp"] {
+        dirs::make(&dir, part, like).map_err(trouble("create", &dir, part))?;
+    }
+    if is_new {
+        fill(mailbox, &dir, like)?;
+    }
+    let (mut keywords, mut owns_keywords) = keywords_of(mailbox, &folder.path)?;
+    let kept = dirs::read_small(&dir, KEPT_KEYWORDS, SMALL_BYTES_MAX).map_err(trouble(
+        "read",
+        &dir,
+        KEPT_KEYWORDS,
+    ))?;
+    if let Some(kept) = kept {
+        (keywords, owns_keywords) = (Keywords::parse(&kept), true);
+    }
+    Ok(Tray {
+        text: folder.text.clone(),
+        path: folder.path.clone(),
+        is_staged: true,
+        keywords,
+        owns_keywords,
+        like,
+        known: usize::MAX,
+    })
+}
+
+/// Keywords of a staged tray while letters come.
+const KEPT_KEYWORDS: &[u8] = b"dovecot-keywords";
+
+/// What a new folder has beside mail.
+fn fill(mailbox: &Mailbox, dir: &OpenDir, like: Likeness) -> Result<()> {
+    let write = |name: &[u8], content: &[u8]| match dirs::write_small(dir, name, content, like) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other.map_err(trouble("create", dir, name)),
+    };
+    if mailbox.layout == Layout::Maildir {
+        write(b"maildirfolder", b"")?;
+    }
+    let name = b"dovecot-acl";
+    // What cannot be read is passed over: nobody loses a right by that.
+    if let Some(rights) = dirs::read_small(&mailbox.root, name, SMALL_BYTES_MAX).ok().flatten() {
+        write(name, &rights)?;
+    }
+    Ok(())
+}
+
+impl Tray {
+    /// The letters of keywords, sorted, and the names that have none here.
+    pub(super) fn letters<'k>(&mut self, names: &'k [Option<Vec<u8>>]) -> (Vec<u8>, Vec<&'k [u8]>) {
+        let (mut letters, mut left) = (Vec::new(), Vec::new());
+        for name in names.iter().flatten() {
+            let has_no_space = !name.is_empty() && name.iter().all(|byte| (0x21..0x7f).contains(byte));
+            let letter = match self.owns_keywords && has_no_space {
+                true => self.keywords.add(name),
+                false => self.keywords.letter(name),
+            };
+            match letter {
+                Some(letter) => letters.push(letter),
+                None => left.push(name.as_slice()),
+            }
+        }
+        letters.sort_unstable();
+        letters.dedup();
+        (letters, left)
+    }
+
+    /// Keeps the keywords of a staged tray on disk, so that the letters in its names mean something.
+    pub(super) fn keep_keywords(&self, dir: &OpenDir) -> Result<()> {
+        if !self.is_staged || !self.owns_keywords || self.keywords.is_empty() {
+            return Ok(());
+        }
+        let (content, fresh) = (self.keywords.encode(), b"dovecot-keywords.mailark");
+        let kept = dirs::read_small(dir, KEPT_KEYWORDS, SMALL_BYTES_MAX);
+        if kept.is_ok_and(|kept| kept.as_ref() == Some(&content)) {
+            return Ok(());
+        }
+        dirs::remove(dir, fresh)
+            .and_then(|()| dirs::write_small(dir, fresh, &content, self.like))
+            .and_then(|()| rustix::fs::renameat(dir.fd(), fresh.as_slice(), dir.fd(), KEPT_KEYWORDS))
+            .map_err(trouble("write", dir, KEPT_KEYWORDS))
+    }
+}
+
+/// Makes the folders of a path below `top`, all but the last, and gives the one above that.
+fn make_above(top: &OpenDir, path: &[u8], like: Likeness) -> Result<OpenDir> {
+    let mut dir = dirs::open_below(top, b"").map_err(trouble("open", top, b""))?;
+    let mut names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+    names.pop();
+    for name in names {
+        dir = dirs::make(&dir, name, like).map_err(trouble("create", &dir, name))?.0;
+    }
+    Ok(dir)
+}
+
+/// The last name of a path.
+pub(super) fn last_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+/// Puts the keywords of a new folder where Dovecot looks for them, when that is elsewhere.
+fn move_keywords(mailbox: &Mailbox, tray: &Tray, dir: &OpenDir) -> Result<()> {
+    let Some(control) = mailbox.control().filter(|_| tray.owns_keywords && !tray.keywords.is_empty()) else {
+        return Ok(());
+    };
+    let like = Likeness::of(control).map_err(trouble("look at", control, b""))?;
+    let above = make_above(control, &tray.path, like)?;
+    let name = last_name(&tray.path);
+    let (own, _) = dirs::make(&above, name, like).map_err(trouble("create", &above, name))?;
+    match dirs::write_small(&own, KEPT_KEYWORDS, &tray.keywords.encode(), like) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(trouble("create", &own, KEPT_KEYWORDS)(errno)),
+    }
+    dirs::remove(dir, KEPT_KEYWORDS).map_err(trouble("remove", dir, KEPT_KEYWORDS))
+}
+
+/// Moves a staged tray, complete, to its place; `note` writes that down first.
+pub(super) fn publish(
+    mailbox: &Mailbox,
+    run: &str,
+    (number, tray): (usize, &mut Tray),
+    note: impl FnOnce(&Step) -> Result<()>,
+) -> Result<()> {
+    let own = mailbox.open_folder(&staging(mailbox, run))?;
+    let name = number.to_string().into_bytes();
+    let dir = dirs::step(&own, &name).map_err(trouble("open", &own, &name))?;
+    tray.keep_keywords(&dir)?;
+    move_keywords(mailbox, tray, &dir)?;
+    dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;
+    let above = make_above(&mailbox.root, &tray.path, tray.like)?;
+    note(&Step::Published(number as u32))?;
+    let last = last_name(&tray.path);
+    match dirs::move_new((&own, &name), (&above, last)) {
+        Ok(()) => {}
+        Err(Errno::EXIST | Errno::NOTEMPTY) => {
+            return Err(DeliverError::Overtaken { folder: tray.text.clone() });
+        }
+        Err(errno) => return Err(trouble("move", &above, last)(errno)),
+    }
+    dirs::sync(&above).map_err(trouble("sync", &above, b""))?;
+    tray.is_staged = false;
+    Ok(())
+}
