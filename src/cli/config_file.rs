@@ -39,6 +39,8 @@ pub struct ConfigFile {
     pub users: Users,
     /// Backups keep the catalogue in step.
     pub catalogue: bool,
+    /// How Dovecot's `doveadm` is called: the program and its first arguments.
+    pub doveadm: Option<Vec<String>>,
     /// The jobs, by name.
     pub jobs: BTreeMap<String, Job>,
 }
@@ -86,8 +88,31 @@ struct Written {
     #[serde(default)]
     control: Vec<String>,
     catalogue: Option<bool>,
+    doveadm: Option<CommandWords>,
     #[serde(default)]
     jobs: BTreeMap<String, Job>,
+}
+
+/// A command as people write it: one text, or its words.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CommandWords {
+    Text(String),
+    Words(Vec<String>),
+}
+
+impl CommandWords {
+    /// The words; no shell ever sees them, so nothing in them means anything.
+    fn split(self) -> Result<Vec<String>, String> {
+        let words: Vec<String> = match self {
+            CommandWords::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+            CommandWords::Words(words) => words,
+        };
+        if words.first().is_none_or(String::is_empty) {
+            return Err("doveadm names no program".to_owned());
+        }
+        Ok(words)
+    }
 }
 
 impl ConfigFile {
@@ -153,6 +178,7 @@ impl ConfigFile {
             retention,
             users,
             catalogue: written.catalogue.unwrap_or(true),
+            doveadm: written.doveadm.map(|words| words.split().map_err(&wrong)).transpose()?,
             jobs,
         })
     }
@@ -276,6 +302,18 @@ mod tests {
         let own = file.jobs["mail"].retention.as_ref().unwrap().policy("7d".parse().ok());
         assert_eq!((own.last, own.daily, own.hold_down.to_string()), (Some(3), None, "0".to_owned()));
         assert_eq!(own.tags, [["a", "b"]]);
+    }
+
+    #[test]
+    fn doveadm_is_a_command_of_words() {
+        let words = |text: &str| parse(text).map(|file| file.doveadm.unwrap_or_default());
+        let docker = ["docker", "exec", "dovecot", "doveadm"];
+        assert_eq!(words("doveadm = \"docker exec dovecot  doveadm\"\n").unwrap(), docker);
+        assert_eq!(words("doveadm = [\"ssh\", \"mx 1\"]\n").unwrap(), ["ssh", "mx 1"]);
+        assert_eq!(words("").unwrap(), [""; 0]);
+        for wrong in ["doveadm = \" \"\n", "doveadm = []\n", "doveadm = 5\n"] {
+            assert!(words(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

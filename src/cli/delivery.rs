@@ -8,20 +8,22 @@ use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+mod tell;
+
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+
+pub use tell::{tell, tell_flags};
 
 use super::commands::Context;
-use super::failure::{Exit, Failure, Kind};
-use super::output::{complain, count, in_zone, insert_name, size};
+use super::failure::{Failure, Kind};
+use super::output::in_zone;
 use crate::base::{bytes, clock};
 use crate::mail::letter::Letter;
 use crate::mail::templates::Template;
-use crate::ops::deliver::{self, DeliverError, Options, Outcome, Post, Report, Undelivered};
-
-/// Lines of a kind that people are shown.
-const LINES_SHOWN: usize = 20;
+use crate::ops::deliver::{
+    self, DeliverError, Doveadm, FlagReport, Flagger, Location, Options, Outcome, Post, Report, Undelivered,
+};
 
 /// Where letters are given back to.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,6 +43,9 @@ pub struct DeliveryArgs {
     /// Messages of user OLD go to user NEW; repeat for more
     #[arg(long, value_name = "OLD=NEW", value_parser = mapping, requires = "mailbox")]
     pub map_user: Vec<(String, String)>,
+    /// Run doveadm so, for keywords that only the mail server can set [config: doveadm]
+    #[arg(long, value_name = "COMMAND", value_parser = command, requires = "mailbox")]
+    pub doveadm: Option<Doveadm>,
 }
 
 /// Where in the mailbox.
@@ -69,6 +74,10 @@ fn mapping(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn command(line: &str) -> Result<Doveadm, String> {
+    Doveadm::parse(line).map_err(|error| error.to_string())
+}
+
 /// Where the journals of deliveries lie.
 pub fn journals(context: &Context<'_>) -> PathBuf {
     context.settings.state_dir.join("deliveries")
@@ -85,30 +94,43 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// Deliveries at work, one for each user.
-pub struct Deliveries<'a> {
+/// Opens mailboxes, one for each user.
+struct Mailboxes<'a, T> {
     args: &'a DeliveryArgs,
     request: Request,
     journals: PathBuf,
-    posts: BTreeMap<String, Post>,
+    doveadm: Option<Doveadm>,
+    open: BTreeMap<String, T>,
 }
 
-impl<'a> Deliveries<'a> {
-    /// Nothing is opened before the first letter.
-    pub fn new(args: &'a DeliveryArgs, request: Request, context: &Context<'_>) -> Deliveries<'a> {
-        Deliveries { args, request, journals: journals(context), posts: BTreeMap::new() }
+impl<'a, T> Mailboxes<'a, T> {
+    fn new(args: &'a DeliveryArgs, request: Request, context: &Context<'_>) -> Mailboxes<'a, T> {
+        let doveadm = args.doveadm.clone().or_else(|| context.settings.doveadm.clone());
+        Mailboxes { args, request, journals: journals(context), doveadm, open: BTreeMap::new() }
     }
 
-    /// Who gets the letters of a user.
-    fn receiver(&self, user: &str) -> String {
+    /// The mailbox of whoever gets the letters of a user.
+    fn of(
+        &mut self,
+        user: &str,
+        open: impl FnOnce(Options) -> deliver::Result<T>,
+    ) -> Result<&mut T, Failure> {
         let mapped = self.args.map_user.iter().find(|(old, _)| old == user);
-        mapped.map_or_else(|| user.to_owned(), |(_, new)| new.clone())
+        let user = mapped.map_or_else(|| user.to_owned(), |(_, new)| new.clone());
+        if !self.open.contains_key(&user) {
+            let opened = open(self.options(&user)?)?;
+            self.open.insert(user.clone(), opened);
+        }
+        Ok(self.open.get_mut(&user).expect("it was just opened"))
     }
 
-    fn open(&self, user: &str) -> Result<Post, Failure> {
-        let mailbox = self.args.mailbox.as_deref().expect("clap asks for --mailbox");
+    fn options(&self, user: &str) -> Result<Options, Failure> {
+        let mailbox = self.args.mailbox.as_deref().ok_or_else(|| {
+            Failure::new(Kind::User, "--mailbox says where the messages go")
+                .hint("for example: --mailbox /var/vmail/%d/%n/Maildir")
+        })?;
         if !has_variables(mailbox)
-            && let Some(other) = self.posts.keys().next()
+            && let Some(other) = self.open.keys().next()
         {
             let what = format!("messages of two users, {other} and {user}, for one mailbox");
             return Err(Failure::new(Kind::User, what)
@@ -116,13 +138,15 @@ impl<'a> Deliveries<'a> {
                 .hint(format!("--map-user {user}={other} gives both to the same")));
         }
         let day = || in_zone(clock::now(), "%Y-%m-%d", &TimeZone::system());
-        let options = Options {
-            mailbox: expand(mailbox, user)?,
-            control: self.args.control.as_deref().map(|control| expand(control, user)).transpose()?,
-            layout: self.args.layout.map(|layout| match layout {
-                Layout::Maildir => deliver::Layout::Maildir,
-                Layout::Fs => deliver::Layout::Fs,
-            }),
+        Ok(Options {
+            location: Location {
+                mailbox: expand(mailbox, user)?,
+                control: self.args.control.as_deref().map(|control| expand(control, user)).transpose()?,
+                layout: self.args.layout.map(|layout| match layout {
+                    Layout::Maildir => deliver::Layout::Maildir,
+                    Layout::Fs => deliver::Layout::Fs,
+                }),
+            },
             into: match self.args.into {
                 Some(Into::Original) => deliver::Into::Original,
                 Some(Into::Restored) | None => {
@@ -132,9 +156,19 @@ impl<'a> Deliveries<'a> {
             title: self.request.title.clone(),
             user: user.to_owned(),
             journals: self.journals.clone(),
+            doveadm: self.doveadm.clone(),
             dry_run: self.request.dry_run,
-        };
-        Ok(Post::open(options)?)
+        })
+    }
+}
+
+/// Deliveries at work, one for each user; nothing is opened before the first letter.
+pub struct Deliveries<'a>(Mailboxes<'a, Post>);
+
+impl<'a> Deliveries<'a> {
+    /// Begins.
+    pub fn new(args: &'a DeliveryArgs, request: Request, context: &Context<'_>) -> Deliveries<'a> {
+        Deliveries(Mailboxes::new(args, request, context))
     }
 
     /// Brings one letter to whom it belongs; `fill` writes its bytes.
@@ -146,23 +180,39 @@ impl<'a> Deliveries<'a> {
     where
         E: From<Failure>,
     {
-        let user = self.receiver(&letter.user);
-        if !self.posts.contains_key(&user) {
-            let post = self.open(&user).map_err(|failure| Undelivered::Source(failure.into()))?;
-            self.posts.insert(user.clone(), post);
-        }
-        let post = self.posts.get_mut(&user).expect("it was just opened");
-        post.deliver(letter, fill)
+        let post = self.0.of(&letter.user, Post::open);
+        post.map_err(|failure| Undelivered::Source(failure.into()))?.deliver(letter, fill)
     }
 
     /// All letters have come.
     pub fn finish(self) -> Result<Vec<(String, Report)>, Failure> {
-        self.posts.into_iter().map(|(user, post)| Ok((user, post.finish()?))).collect()
+        self.0.open.into_iter().map(|(user, post)| Ok((user, post.finish()?))).collect()
     }
 
     /// No more letters come, though there are some: what came is kept, and the same request goes on from there.
     pub fn pause(self) -> Result<Vec<(String, Report)>, Failure> {
-        self.posts.into_iter().map(|(user, post)| Ok((user, post.pause()?))).collect()
+        self.0.open.into_iter().map(|(user, post)| Ok((user, post.pause()?))).collect()
+    }
+}
+
+/// Flags given back, one mailbox for each user.
+pub struct Flaggings<'a>(Mailboxes<'a, Flagger>);
+
+impl<'a> Flaggings<'a> {
+    /// Begins.
+    pub fn new(args: &'a DeliveryArgs, request: Request, context: &Context<'_>) -> Flaggings<'a> {
+        Flaggings(Mailboxes::new(args, request, context))
+    }
+
+    /// Gives the message of a letter its flags.
+    pub fn mark(&mut self, letter: &Letter) -> Result<(), Failure> {
+        self.0.of(&letter.user, Flagger::open)?.mark(letter)?;
+        Ok(())
+    }
+
+    /// All letters have come, or no more do.
+    pub fn finish(self) -> Result<Vec<(String, FlagReport)>, Failure> {
+        self.0.open.into_iter().map(|(user, flagger)| Ok((user, flagger.finish()?))).collect()
     }
 }
 
@@ -173,7 +223,9 @@ fn has_variables(path: &Path) -> bool {
 /// The folder of a user.
 fn expand(path: &Path, user: &str) -> Result<PathBuf, Failure> {
     if !has_variables(path) {
-        return Ok(path.to_owned());
+        // Journals name it.
+        return std::path::absolute(path)
+            .map_err(|error| Failure::because(Kind::User, &path.display().to_string(), &error));
     }
     let shown = path.display().to_string();
     let template = Template::parse(&shown).map_err(|error| Failure::because(Kind::User, "", &error))?;
@@ -196,8 +248,8 @@ impl From<DeliverError> for Failure {
             }
             DeliverError::NoMaildir { .. } => Failure::because(Kind::User, "", &error)
                 .hint("--mailbox names the folder in which the inbox's cur, new and tmp lie"),
-            DeliverError::Overtaken { .. } => {
-                Failure::because(Kind::Incomplete, "", &error).hint("run the same command again")
+            DeliverError::NotNow { .. } => {
+                Failure::because(Kind::User, "", &error).hint("'mailark restore --runs' lists what was done")
             }
             DeliverError::Size { .. } => Failure::because(Kind::Damaged, "", &error),
             DeliverError::Io { .. } if full => Failure::because(Kind::Storage, "", &error)
@@ -205,100 +257,4 @@ impl From<DeliverError> for Failure {
             DeliverError::Io { .. } => Failure::because(Kind::Storage, "", &error),
         }
     }
-}
-
-/// Tells what deliveries did, or would do, and how that ends.
-pub fn tell(reports: &[(String, Report)], dry_run: bool, context: &Context<'_>) -> Result<Exit, Failure> {
-    let out = context.output;
-    if out.manner().json {
-        let all: Vec<Value> = reports.iter().map(|(user, report)| as_json(user, report, dry_run)).collect();
-        out.json(&json!({ "deliveries": all }))?;
-    } else {
-        for (user, report) in reports {
-            tell_one(user, report, dry_run, context)?;
-        }
-    }
-    let problems: u64 = reports.iter().map(|(_, report)| report.problem_count).sum();
-    if problems > 0 {
-        let lines = reports.iter().flat_map(|(_, report)| &report.problems).take(LINES_SHOWN);
-        for line in lines.filter(|_| !out.manner().json) {
-            complain(&format!("mailark: {}\n", bytes::display(line.as_bytes())));
-        }
-        complain(&format!("mailark: {} problems: not all messages were brought\n", count(problems)));
-        return Ok(Exit::Incomplete);
-    }
-    Ok(Exit::Ok)
-}
-
-fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -> Result<(), Failure> {
-    let out = context.output;
-    let say = |text: &str| if dry_run { out.line(text) } else { out.summary(text) };
-    let (user, shown) = (bytes::display(user.as_bytes()), |text: &str| bytes::display(text.as_bytes()));
-    let verb = if dry_run { "would bring" } else { "brought" };
-    for (folder, number) in &report.brought {
-        say(&format!("{verb} {} messages of {user} into {}", count(*number), shown(folder)))?;
-    }
-    if report.brought.is_empty() {
-        say(&format!("nothing to bring to {user}"))?;
-    }
-    if report.resumed {
-        say(&format!("an interrupted run was taken up; it had brought {}", count(report.brought_before)))?;
-    }
-    for there in report.still_there.iter().take(LINES_SHOWN) {
-        say(&format!("still there, in {}: {}", shown(&there.lies_in), bytes::display(&there.base)))?;
-    }
-    let more = report.still_there_count.saturating_sub(LINES_SHOWN as u64);
-    if more > 0 {
-        say(&format!("and {} more that are still there; --json lists them", count(more)))?;
-    }
-    if report.renamed > 0 {
-        say(&format!("{} under a new name: theirs has another content now", count(report.renamed)))?;
-    }
-    if report.undeleted > 0 {
-        say(&format!(
-            "{} without their mark as deleted, or the next expunge would take them",
-            count(report.undeleted)
-        ))?;
-    }
-    for (keyword, number) in &report.keywords_left {
-        complain(&format!(
-            "mailark: keyword {keyword} not set on {} messages: the folder does not know it, and only the mail server \
-             can add it\n",
-            count(*number)
-        ));
-    }
-    if let Some(run) = report.run.as_ref().filter(|_| !dry_run) {
-        say(&format!(
-            "{} brought; 'mailark restore --undo {run}' takes them away again",
-            size(report.bytes)
-        ))?;
-    }
-    Ok(())
-}
-
-fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
-    let there = report.still_there.iter().map(|there| {
-        let mut line = serde_json::Map::new();
-        line.insert("folder".to_owned(), there.folder.clone().into());
-        line.insert("lies_in".to_owned(), there.lies_in.clone().into());
-        insert_name(&mut line, "base", &there.base);
-        Value::Object(line)
-    });
-    json!({
-        "user": user,
-        "run": report.run,
-        "dry_run": dry_run,
-        "resumed": report.resumed,
-        "brought": report.brought_count(),
-        "bytes": report.bytes,
-        "folders": report.brought,
-        "brought_before": report.brought_before,
-        "still_there_count": report.still_there_count,
-        "still_there": there.collect::<Vec<_>>(),
-        "renamed": report.renamed,
-        "undeleted": report.undeleted,
-        "keywords_left": report.keywords_left,
-        "problem_count": report.problem_count,
-        "problems": report.problems,
-    })
 }

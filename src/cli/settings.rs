@@ -106,6 +106,8 @@ pub struct Settings {
     pub users: Users,
     /// Backups keep the catalogue in step.
     pub catalogue: bool,
+    /// How Dovecot's `doveadm` is called, where somebody says so.
+    pub doveadm: Option<Vec<String>>,
     /// The jobs of `mailark.toml`, by name.
     pub jobs: BTreeMap<String, Job>,
     /// The `mailark.toml` that was read.
@@ -179,6 +181,7 @@ impl Settings {
             retention: file.as_ref().and_then(|file| file.retention.clone()),
             users: file.as_ref().map(|file| file.users.clone()).unwrap_or_default(),
             catalogue: file.as_ref().is_none_or(|file| file.catalogue),
+            doveadm: file.as_ref().and_then(|file| file.doveadm.clone()),
             jobs: file.map(|file| file.jobs).unwrap_or_default(),
         })
     }

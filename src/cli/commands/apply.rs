@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Args;
 
 use crate::cli::commands::Context;
-use crate::cli::delivery::{Deliveries, DeliveryArgs, Request, tell};
+use crate::cli::delivery::{Deliveries, DeliveryArgs, Flaggings, Request, tell, tell_flags};
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::format::letters::{LetterError, LetterReader};
 use crate::mail::letter::Letter;
@@ -21,6 +21,9 @@ pub struct ApplyArgs {
     /// Where to.
     #[command(flatten)]
     pub delivery: DeliveryArgs,
+    /// Give back only which messages are read, flagged and labelled, for those that are still there
+    #[arg(long)]
+    pub flags_only: bool,
     /// Say what would be done; change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -66,19 +69,22 @@ impl From<LetterError> for Failure {
 
 /// Delivers.
 pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
-    if args.delivery.mailbox.is_none() {
-        return Err(Failure::new(Kind::User, "--mailbox says where the messages go")
-            .hint("for example: mailark apply --mailbox /var/vmail/example.org/alice/Maildir"));
-    }
     let (mut letters, head) = LetterReader::open(io::stdin().lock())?;
+    let without_bytes = head.without_bytes;
     let request = Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
+    if args.flags_only {
+        return flags(args, request, &mut letters, context);
+    }
+    if without_bytes {
+        return Err(Failure::new(Kind::User, "these messages were sent without their text")
+            .hint("--flags-only is what they are good for"));
+    }
     let mut deliveries = Deliveries::new(&args.delivery, request, context);
     let mut lost = Vec::new();
     let end = loop {
         if context.interrupt.is_raised() {
-            break Err(
-                Failure::new(Kind::Interrupted, "interrupted").hint("the same command goes on from here")
-            );
+            let failure = Failure::new(Kind::Interrupted, "interrupted");
+            break Err(failure.hint("the same command goes on from here"));
         }
         let letter = match letters.next_letter() {
             Ok(Some(letter)) => letter,
@@ -88,7 +94,7 @@ pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         match bring(&mut deliveries, &letter, &mut letters) {
             Ok(()) => {}
             Err(Trouble::Stream(LetterError::GivenUp(why))) => {
-                lost.push(format!("a message of {}: {why}", letter.folder))
+                lost.push(format!("a message of {}: {why}", letter.folder));
             }
             Err(Trouble::Stream(error)) => break Err(error.into()),
             Err(Trouble::Failure(failure)) => break Err(failure),
@@ -103,6 +109,31 @@ pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         lost.into_iter().for_each(|line| report.problem(line));
     }
     let exit = tell(&reports, args.dry_run, context)?;
+    end.map(|()| exit)
+}
+
+fn flags(
+    args: &ApplyArgs,
+    request: Request,
+    letters: &mut LetterReader<impl io::Read>,
+    context: &Context<'_>,
+) -> Result<Exit, Failure> {
+    let mut flaggings = Flaggings::new(&args.delivery, request, context);
+    let end = loop {
+        if let Err(interrupted) = context.interrupt.check() {
+            break Err(interrupted.into());
+        }
+        match letters.next_letter() {
+            Ok(Some(letter)) => {
+                if let Err(failure) = flaggings.mark(&letter) {
+                    break Err(failure);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
+    let exit = tell_flags(&flaggings.finish()?, args.dry_run, context)?;
     end.map(|()| exit)
 }
 

@@ -1,5 +1,7 @@
 //! `mailark restore`: back to disk.
 
+pub mod into;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -23,14 +25,23 @@ use crate::source::start;
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// `latest` or the beginning of a snapshot id, and a path in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path())]
-    pub from: SnapshotPath,
+    #[arg(
+        value_name = "SNAPSHOT[:PATH]",
+        value_parser = snapshot_path(),
+        required_unless_present_any = ["runs", "undo", "redo"]
+    )]
+    pub from: Option<SnapshotPath>,
     /// Which snapshots `latest` considers.
     #[command(flatten)]
     pub filter: SnapshotFilter,
     /// Write below this folder
-    #[arg(long, visible_alias = "target", value_name = "DIR")]
-    pub to: PathBuf,
+    #[arg(
+        long,
+        visible_alias = "target",
+        value_name = "DIR",
+        required_unless_present_any = ["runs", "undo", "redo"]
+    )]
+    pub to: Option<PathBuf>,
     /// Restore only what matches this pattern; repeat for more
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<OsString>,
@@ -55,6 +66,9 @@ pub struct RestoreArgs {
     /// Restore owners by number, not by name
     #[arg(long)]
     pub numeric_ids: bool,
+    /// What was given back to live mailboxes.
+    #[command(flatten)]
+    pub runs: into::RunsArgs,
 }
 
 /// What to do with a file that is already there.
@@ -70,19 +84,25 @@ pub enum Overwrite {
 
 /// Restores.
 pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    if let Some(exit) = into::run(&args.runs, context)? {
+        return Ok(exit);
+    }
+    let (Some(from), Some(to)) = (&args.from, &args.to) else {
+        return Err(Failure::new(Kind::User, "a snapshot and --to are wanted"));
+    };
     let session = Session::open(context)?;
     session.repository.need_full("restoring mail")?;
     session.sync()?;
-    let path = wanted_path(args.from.path.as_deref())?;
+    let path = wanted_path(from.path.as_deref())?;
     let filter = args.filter.to_filter().holding(&path);
-    let snapshot = session.snapshot(args.from.snapshot.text(), &filter)?;
+    let snapshot = session.snapshot(from.snapshot.text(), &filter)?;
     let reader = session.reader(&snapshot)?;
     let options = Options {
         snapshot,
         path,
         includes: if args.include.is_empty() { None } else { Some(patterns(&args.include)?) },
         excludes: patterns(&args.exclude)?,
-        target: args.to.clone(),
+        target: to.clone(),
         overwrite: args.overwrite.map(|rule| match rule {
             Overwrite::Always => target::Overwrite::Always,
             Overwrite::IfChanged => target::Overwrite::IfChanged,

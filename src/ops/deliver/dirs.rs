@@ -138,7 +138,11 @@ pub(super) fn create(dir: &OpenDir, name: &[u8]) -> Result<File> {
 
 /// Makes a small file with its content, synced.
 pub(super) fn write_small(dir: &OpenDir, name: &[u8], content: &[u8], like: Likeness) -> Result<()> {
-    let mut file = create(dir, name)?;
+    fill(create(dir, name)?, content, like)
+}
+
+/// Writes a file that was just made.
+pub(super) fn fill(mut file: File, content: &[u8], like: Likeness) -> Result<()> {
     io::Write::write_all(&mut file, content).map_err(|error| errno_of(&error))?;
     let fd = OwnedFd::from(file);
     like.give_file(&fd)?;

@@ -1,9 +1,15 @@
 //! The mailbox that letters are given back to: its folders, and where they lie on disk.
 
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::dirs::{self, Likeness, trouble};
-use super::{DeliverError, Layout, Options, Result};
+use super::{DeliverError, Layout, Location, Result};
+use crate::base::bytes;
 use crate::mail::{folder_name, templates};
 use crate::source::dir::OpenDir;
 use crate::source::problem::join;
@@ -76,25 +82,41 @@ fn maildir_folders(root: &OpenDir) -> Result<Vec<Vec<u8>>> {
     Ok(found)
 }
 
+/// One delivery at a time into a mailbox: what this gives is held meanwhile.
+pub(super) fn lock(journals: &Path, mailbox: &Mailbox) -> Result<File> {
+    let (device, inode) = mailbox.root.key();
+    let path = journals.join(format!("{device:x}-{inode:x}.lock"));
+    let io = |error| DeliverError::Io { action: "lock", path: path.display().to_string(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(journals).map_err(io)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(DeliverError::Busy {
+            what: format!("a delivery into {}", bytes::display(mailbox.root.path())),
+        }),
+        Err(errno) => Err(io(errno.into())),
+    }
+}
+
 impl Mailbox {
     /// Opens a mailbox and looks for its folders.
-    pub(super) fn open(options: &Options) -> Result<Mailbox> {
-        let shown = options.mailbox.display().to_string();
-        let open = |path: &std::path::Path| {
+    pub(super) fn open(location: &Location) -> Result<Mailbox> {
+        let shown = location.mailbox.display().to_string();
+        let open = |path: &Path| {
             dirs::open_root(path).map_err(|errno| DeliverError::Io {
                 action: "open",
                 path: path.display().to_string(),
                 error: errno.into(),
             })
         };
-        let root = open(&options.mailbox)?;
+        let root = open(&location.mailbox)?;
         if !has(&root, b"cur") || !has(&root, b"new") || !has(&root, b"tmp") {
             return Err(DeliverError::NoMaildir { path: shown });
         }
-        let control = options.control.as_deref().map(open).transpose()?;
+        let control = location.control.as_deref().map(open).transpose()?;
         let like = Likeness::of(&root).map_err(trouble("look at", &root, b""))?;
         let mut paths = maildir_folders(&root)?;
-        let layout = match options.layout {
+        let layout = match location.layout {
             Some(layout) => layout,
             None if paths.is_empty() => {
                 fs_folders(&root, b"", DEPTH_MAX, &mut paths)?;
@@ -102,7 +124,7 @@ impl Mailbox {
             }
             None => Layout::Maildir,
         };
-        if options.layout == Some(Layout::Fs) {
+        if location.layout == Some(Layout::Fs) {
             paths.clear();
             fs_folders(&root, b"", DEPTH_MAX, &mut paths)?;
         }

@@ -5,6 +5,9 @@
 //! appear complete, with keywords of their own. A journal, written first, lets a run be taken up again and taken back.
 
 mod dirs;
+mod doveadm;
+mod finish;
+mod flags;
 mod identity;
 mod incoming;
 mod journal;
@@ -12,7 +15,9 @@ mod mailbox;
 mod naming;
 mod post;
 mod resume;
+mod subscriptions;
 mod trays;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,8 +25,11 @@ use std::path::PathBuf;
 
 use bincode::{Decode, Encode};
 
+pub use doveadm::{Doveadm, DoveadmError};
+pub use flags::{FlagReport, Flagger, Marked};
 pub use journal::{Begun, Run, State, runs};
 pub use post::{Outcome, Post, Undelivered};
+pub use undo::{Moved, redo, undo};
 
 /// How the folders of a mailbox lie on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -46,15 +54,22 @@ pub enum Into {
     Original,
 }
 
-/// Where and how letters are delivered.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The root of the mailbox, in which the inbox's `cur` and `new` lie.
+/// Where a mailbox is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its root, in which the inbox's `cur` and `new` lie; absolute, since journals name it.
     pub mailbox: PathBuf,
     /// Where `dovecot-uidlist` and its like lie, when elsewhere (`CONTROL=`).
     pub control: Option<PathBuf>,
     /// How folders lie on disk; what is there tells when nobody else does.
     pub layout: Option<Layout>,
+}
+
+/// Where and how letters are delivered.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the mailbox is.
+    pub location: Location,
     /// Where letters go.
     pub into: Into,
     /// What was asked for, for people. The same request takes up a run that was interrupted.
@@ -63,6 +78,8 @@ pub struct Options {
     pub user: String,
     /// The folder for journals.
     pub journals: PathBuf,
+    /// What sets keywords that only the mail server can.
+    pub doveadm: Option<Doveadm>,
     /// Say what would be done.
     pub dry_run: bool,
 }
@@ -109,11 +126,13 @@ pub enum DeliverError {
         /// Bytes that were promised.
         wanted: u64,
     },
-    /// A folder was made meanwhile that this run was to make.
-    #[error("folder {folder} was made by somebody else meanwhile")]
-    Overtaken {
-        /// The folder.
-        folder: String,
+    /// A run cannot be taken back or put back as it is.
+    #[error("run {id} {why}")]
+    NotNow {
+        /// Its name.
+        id: String,
+        /// What it is.
+        why: &'static str,
     },
 }
 
@@ -162,6 +181,10 @@ pub struct Report {
     pub undeleted: u64,
     /// Keywords that could not be set, and on how many letters.
     pub keywords_left: BTreeMap<String, u64>,
+    /// Why `doveadm` did not set them.
+    pub doveadm_failed: Option<String>,
+    /// New folders that are not in the list of subscriptions, for somebody had it locked.
+    pub not_subscribed: Vec<String>,
     /// Letters that could not be brought, and why: the first.
     pub problems: Vec<String>,
     /// All of those.

@@ -6,18 +6,18 @@ use std::io::Write;
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_OMIT, flock, fsync, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fsync, futimens};
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
 use super::identity::{Identities, Place};
 use super::incoming::{Arrived, Content, Incoming, Rival, Temporary, same_content};
-use super::journal::{Begun, Brought, Journal, Step};
-use super::mailbox::{Folder, Mailbox};
+use super::journal::{Brought, Journal, Step};
+use super::mailbox::{Folder, Mailbox, lock};
 use super::naming::{fits, fresh_base};
 use super::trays::{self, Tray};
 use super::{DeliverError, Into, LINES_MAX, Options, Part, Report, Result, StillThere};
-use crate::base::{bytes, clock};
+use crate::base::bytes;
 use crate::mail::letter::Letter;
 use crate::mail::maildir;
 use crate::source::dir::OpenDir;
@@ -75,31 +75,17 @@ pub struct Post {
     pub(super) settled: u64,
     pub(super) next_temporary: u64,
     pub(super) report: Report,
+    /// Keywords that only the mail server can set: (tray, base name, names).
+    pub(super) keywords_left: Vec<(u32, Vec<u8>, Vec<Vec<u8>>)>,
     /// Held while it is open.
     _lock: Option<File>,
-}
-
-/// One delivery at a time into a mailbox.
-fn lock(options: &Options, mailbox: &Mailbox) -> Result<File> {
-    let (device, inode) = mailbox.root.key();
-    let path = options.journals.join(format!("{device:x}-{inode:x}.lock"));
-    let io = |error| DeliverError::Io { action: "lock", path: path.display().to_string(), error };
-    std::fs::create_dir_all(&options.journals).map_err(io)?;
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            Err(DeliverError::Busy { what: format!("a delivery into {}", options.mailbox.display()) })
-        }
-        Err(errno) => Err(io(errno.into())),
-    }
 }
 
 impl Post {
     /// Opens a mailbox, and takes up the same request's run where one was interrupted.
     pub fn open(options: Options) -> Result<Post> {
-        let mailbox = Mailbox::open(&options)?;
-        let lock = if options.dry_run { None } else { Some(lock(&options, &mailbox)?) };
+        let mailbox = Mailbox::open(&options.location)?;
+        let lock = if options.dry_run { None } else { Some(lock(&options.journals, &mailbox)?) };
         let known = Identities::of(&mailbox)?;
         let tmp = Arc::new(mailbox.open_folder(b"tmp")?);
         let mut post = Post {
@@ -115,29 +101,13 @@ impl Post {
             settled: 0,
             next_temporary: 0,
             report: Report::default(),
+            keywords_left: Vec::new(),
             _lock: lock,
         };
         if !post.options.dry_run {
             post.begin()?;
         }
         Ok(post)
-    }
-
-    pub(super) fn begun(&self) -> Begun {
-        let path = |path: &std::path::Path| path.as_os_str().as_encoded_bytes().to_vec();
-        Begun {
-            mailbox: path(&self.options.mailbox),
-            control: self.options.control.as_deref().map(path),
-            layout: self.mailbox.layout,
-            day: match &self.options.into {
-                Into::Restored { day, .. } => Some(day.clone()),
-                Into::Original => None,
-            },
-            flags_only: false,
-            title: self.options.title.clone(),
-            user: self.options.user.clone(),
-            at: i64::try_from(clock::now()).unwrap_or_default(),
-        }
     }
 
     pub(super) fn run(&self) -> &str {
@@ -327,9 +297,6 @@ impl Post {
             false => [base, &[separator], b"2,", &flags, &letters].concat(),
         };
         let keywords: Vec<Vec<u8>> = left.into_iter().map(<[u8]>::to_vec).collect();
-        for keyword in &keywords {
-            *self.report.keywords_left.entry(bytes::display(keyword)).or_default() += 1;
-        }
         let tmp = Arc::clone(&self.tmp);
         let trouble = trouble("write", &tmp, b"");
         let fd: OwnedFd = temporary.file.try_clone().map_err(|error| trouble(dirs::errno_of(&error)))?.into();
@@ -370,10 +337,8 @@ impl Post {
         let folder = match self.mailbox.find(target) {
             Some(folder) => folder.clone(),
             None => {
-                let path = self
-                    .mailbox
-                    .path_for(target)
-                    .map_err(|_| DeliverError::Overtaken { folder: target.to_owned() })?;
+                // It was looked at when the letter came.
+                let path = self.mailbox.path_for(target).unwrap_or_default();
                 Folder { path, text: target.to_owned() }
             }
         };
@@ -414,7 +379,7 @@ impl Post {
     }
 
     /// Moves all that waits out of `tmp`.
-    fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -475,25 +440,6 @@ impl Post {
             journal.sync()?;
             self.report.run = Some(journal.id.clone());
         }
-        Ok(self.report)
-    }
-
-    /// All letters have come: new folders appear, and the run ends.
-    pub fn finish(mut self) -> Result<Report> {
-        self.commit()?;
-        let Some(mut journal) = self.journal.take() else { return Ok(self.report) };
-        if self.trays.is_empty() {
-            journal.discard()?;
-            return Ok(self.report);
-        }
-        for (number, tray) in self.trays.iter_mut().enumerate().filter(|(_, tray)| tray.is_staged) {
-            let run = journal.id.clone();
-            trays::publish(&self.mailbox, &run, (number, tray), |step| journal.write_now(step))?;
-        }
-        let own = trays::staging(&self.mailbox, &journal.id);
-        dirs::remove_folder(&self.mailbox.root, &own).map_err(trouble("remove", &self.mailbox.root, &own))?;
-        journal.write_now(&Step::Ended)?;
-        self.report.run = Some(journal.id.clone());
         Ok(self.report)
     }
 }

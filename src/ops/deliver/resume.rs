@@ -1,5 +1,7 @@
 //! Taking up a run that was interrupted: everything is put where its journal says.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
@@ -7,16 +9,36 @@ use super::journal::{Begun, Brought, Journal, State, Step, runs};
 use super::mailbox::Folder;
 use super::post::Post;
 use super::trays;
-use super::{Into, Part, Result};
+use super::{Into, Layout, Options, Part, Result};
+use crate::base::clock;
 use crate::mail::maildir;
 use crate::source::meta;
 use crate::source::problem::join;
 
+/// How a run of these options begins.
+pub(super) fn begun(options: &Options, layout: Layout, flags_only: bool) -> Begun {
+    let path = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+    Begun {
+        mailbox: path(&options.location.mailbox),
+        control: options.location.control.as_deref().map(path),
+        layout,
+        day: match &options.into {
+            Into::Restored { day, .. } => Some(day.clone()),
+            Into::Original => None,
+        },
+        flags_only,
+        title: options.title.clone(),
+        user: options.user.clone(),
+        at: i64::try_from(clock::now()).unwrap_or_default(),
+    }
+}
+
 impl Post {
     /// Begins a run, or takes up an open one that was asked for the same.
     pub(super) fn begin(&mut self) -> Result<()> {
-        let own = self.begun();
+        let own = begun(&self.options, self.mailbox.layout, false);
         let same = |begun: &Begun| {
+            // A run goes on with the day it began with.
             let as_ours = Begun { day: own.day.clone(), at: own.at, ..begun.clone() };
             as_ours == own && begun.day.is_some() == own.day.is_some()
         };
@@ -45,6 +67,7 @@ impl Post {
                 }
                 Step::Brought(step) => brought.push(step),
                 Step::Settled(count) => self.settled = count,
+                Step::KeywordsSet => brought.iter_mut().for_each(|step| step.keywords.clear()),
                 _ => {}
             }
         }
@@ -80,6 +103,10 @@ impl Post {
     pub(super) fn note_brought(&mut self, step: &Brought) {
         let hash = self.known.hash(maildir::base(&step.name));
         self.brought.insert((step.tray as usize, hash), step.hash);
+        if !step.keywords.is_empty() {
+            let base = maildir::base(&step.name).to_vec();
+            self.keywords_left.push((step.tray, base, step.keywords.clone()));
+        }
     }
 
     /// Finishes the move of a letter that may or may not have happened; false when the letter is lost.

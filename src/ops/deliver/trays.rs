@@ -6,8 +6,10 @@ use rustix::io::Errno;
 use super::dirs::{self, Likeness, trouble};
 use super::journal::Step;
 use super::mailbox::{Folder, Mailbox};
-use super::{DeliverError, Layout, Result};
+use super::{Layout, Part, Result};
 use crate::mail::keywords::Keywords;
+use crate::mail::letter::split_flags;
+use crate::mail::maildir;
 use crate::source::dir::OpenDir;
 use crate::source::problem::join;
 
@@ -162,12 +164,28 @@ impl Tray {
 }
 
 /// Makes the folders of a path below `top`, all but the last, and gives the one above that.
-fn make_above(top: &OpenDir, path: &[u8], like: Likeness) -> Result<OpenDir> {
+pub(super) fn make_above(top: &OpenDir, path: &[u8], like: Likeness) -> Result<OpenDir> {
     let mut dir = dirs::open_below(top, b"").map_err(trouble("open", top, b""))?;
     let mut names: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
     names.pop();
     for name in names {
         dir = dirs::make(&dir, name, like).map_err(trouble("create", &dir, name))?.0;
+    }
+    Ok(dir)
+}
+
+/// Opens a mail folder, making what is missing of it.
+pub(super) fn make_folder(mailbox: &Mailbox, above: &OpenDir, name: &[u8]) -> Result<OpenDir> {
+    if name.is_empty() {
+        return dirs::open_below(above, b"").map_err(trouble("open", above, b""));
+    }
+    let like = mailbox.like;
+    let (dir, is_new) = dirs::make(above, name, like).map_err(trouble("create", above, name))?;
+    for part in [&b"cur"[..], b"new", b"tmp"] {
+        dirs::make(&dir, part, like).map_err(trouble("create", &dir, part))?;
+    }
+    if is_new {
+        fill(mailbox, &dir, like)?;
     }
     Ok(dir)
 }
@@ -193,30 +211,88 @@ fn move_keywords(mailbox: &Mailbox, tray: &Tray, dir: &OpenDir) -> Result<()> {
     dirs::remove(dir, KEPT_KEYWORDS).map_err(trouble("remove", dir, KEPT_KEYWORDS))
 }
 
+/// What became of a staged tray.
+#[derive(Debug)]
+pub(super) enum Published {
+    /// It is a folder now.
+    New,
+    /// Somebody made that folder meanwhile, and its letters were put there; keywords that it does not know, by base name.
+    Merged(Vec<(Vec<u8>, Vec<Vec<u8>>)>),
+}
+
 /// Moves a staged tray, complete, to its place; `note` writes that down first.
 pub(super) fn publish(
     mailbox: &Mailbox,
     run: &str,
     (number, tray): (usize, &mut Tray),
     note: impl FnOnce(&Step) -> Result<()>,
-) -> Result<()> {
+) -> Result<Published> {
     let own = mailbox.open_folder(&staging(mailbox, run))?;
     let name = number.to_string().into_bytes();
     let dir = dirs::step(&own, &name).map_err(trouble("open", &own, &name))?;
-    tray.keep_keywords(&dir)?;
-    move_keywords(mailbox, tray, &dir)?;
-    dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;
-    let above = make_above(&mailbox.root, &tray.path, tray.like)?;
     note(&Step::Published(number as u32))?;
+    let above = make_above(&mailbox.root, &tray.path, tray.like)?;
     let last = last_name(&tray.path);
-    match dirs::move_new((&own, &name), (&above, last)) {
-        Ok(()) => {}
-        Err(Errno::EXIST | Errno::NOTEMPTY) => {
-            return Err(DeliverError::Overtaken { folder: tray.text.clone() });
-        }
-        Err(errno) => return Err(trouble("move", &above, last)(errno)),
+    if dirs::step(&above, last).is_err() {
+        tray.keep_keywords(&dir)?;
+        move_keywords(mailbox, tray, &dir)?;
+        dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;
     }
+    let published = match dirs::move_new((&own, &name), (&above, last)) {
+        Ok(()) => Published::New,
+        Err(Errno::EXIST | Errno::NOTEMPTY) => Published::Merged(merge(mailbox, (&own, &name, &dir), tray)?),
+        Err(errno) => return Err(trouble("move", &above, last)(errno)),
+    };
     dirs::sync(&above).map_err(trouble("sync", &above, b""))?;
     tray.is_staged = false;
-    Ok(())
+    Ok(published)
+}
+
+/// Puts the letters of a staged tray into the folder that has its name.
+fn merge(
+    mailbox: &Mailbox,
+    (own, name, staged): (&OpenDir, &[u8], &OpenDir),
+    tray: &mut Tray,
+) -> Result<Vec<(Vec<u8>, Vec<Vec<u8>>)>> {
+    let (mut live, _) = keywords_of(mailbox, &tray.path)?;
+    std::mem::swap(&mut live, &mut tray.keywords);
+    tray.owns_keywords = false;
+    let (ours, mut left) = (live, Vec::new());
+    let folder = mailbox.open_folder(&tray.path)?;
+    for part in [Part::New, Part::Cur] {
+        let from = dirs::step(staged, part.name()).map_err(trouble("open", staged, part.name()))?;
+        let to = dirs::step(&folder, part.name()).map_err(trouble("open", &folder, part.name()))?;
+        let (names, outcome) = from.names();
+        outcome.map_err(trouble("list", &from, b""))?;
+        for (_, old) in names {
+            let parsed = maildir::parse(&old);
+            let (flags, letters) = split_flags(parsed.flags.unwrap_or_default());
+            let keywords: Vec<_> =
+                letters.iter().map(|&letter| ours.name(letter).map(<[u8]>::to_vec)).collect();
+            let (letters, unknown) = tray.letters(&keywords);
+            let new = match parsed.flags {
+                None => old.to_vec(),
+                Some(_) => [&old[..parsed.base.len() + 3], &flags, &letters].concat(),
+            };
+            if !unknown.is_empty() {
+                left.push((parsed.base.to_vec(), unknown.into_iter().map(<[u8]>::to_vec).collect()));
+            }
+            dirs::move_new((&from, &old), (&to, &new)).map_err(trouble("move", &to, &new))?;
+        }
+        dirs::sync(&to).map_err(trouble("sync", &to, b""))?;
+    }
+    discard(own, name)?;
+    Ok(left)
+}
+
+/// Removes a folder of ours that holds no mail.
+pub(super) fn discard(above: &OpenDir, name: &[u8]) -> Result<()> {
+    let dir = dirs::step(above, name).map_err(trouble("open", above, name))?;
+    for part in [&b"cur"[..], b"new", b"tmp"] {
+        dirs::remove_folder(&dir, part).map_err(trouble("remove", &dir, part))?;
+    }
+    for file in [&b"maildirfolder"[..], b"dovecot-acl", KEPT_KEYWORDS] {
+        dirs::remove(&dir, file).map_err(trouble("remove", &dir, file))?;
+    }
+    dirs::remove_folder(above, name).map(drop).map_err(trouble("remove", above, name))
 }

@@ -43,6 +43,11 @@ impl Answer {
 impl Dovecot {
     /// `None` where it is not installed.
     pub fn find(folder: &Path) -> io::Result<Option<Dovecot>> {
+        Dovecot::with(folder, "namespace inbox {\n  inbox = yes\n}\n")
+    }
+
+    /// With settings of its own, the namespaces among them.
+    pub fn with(folder: &Path, own: &str) -> io::Result<Option<Dovecot>> {
         if ![IMAP, DELIVERY].iter().all(|program| Path::new(program).exists()) {
             return Ok(None);
         }
@@ -50,15 +55,15 @@ impl Dovecot {
         let at = folder.display();
         let settings = format!(
             "base_dir = {at}\nstate_dir = {at}\nlog_path = {at}/log\nssl = no\nfirst_valid_uid = 100\n\
-             mail_fsync = never\npostmaster_address = postmaster@example.org\nhostname = mail.example.org\n\
-             namespace inbox {{\n  inbox = yes\n}}\n"
+             mail_fsync = never\npostmaster_address = postmaster@example.org\nhostname = mail.example.org\n{own}"
         );
         fs::write(folder.join("dovecot.conf"), settings)?;
         give(folder)?;
         Ok(Some(Dovecot { folder: folder.to_owned() }))
     }
 
-    fn command(&self, program: &str, user: &str, maildir: &Path) -> Command {
+    /// A command of Dovecot's for a user whose mail lies at `location`, a Maildir's path with what may follow it.
+    pub fn command(&self, program: &str, user: &str, location: &Path) -> Command {
         let mut command = match rustix::process::geteuid().is_root() {
             true => {
                 let mut lent = Command::new("setpriv");
@@ -70,7 +75,7 @@ impl Dovecot {
         };
         command.env("USER", user).env("HOME", &self.folder).current_dir("/");
         command.arg("-c").arg(self.folder.join("dovecot.conf"));
-        command.arg("-o").arg(format!("mail_location=maildir:{}", maildir.display()));
+        command.arg("-o").arg(format!("mail_location=maildir:{}", location.display()));
         command
     }
 
