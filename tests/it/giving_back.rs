@@ -7,4 +7,4 @@ mod crashes;
 mod hostile;
 mod live;
 mod places;
-mod site;
+pub mod site;

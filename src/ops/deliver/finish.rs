@@ -20,13 +20,17 @@ impl Post {
             return Ok(self.report);
         }
         let run = journal.id.clone();
-        for (number, tray) in self.trays.iter_mut().enumerate().filter(|(_, tray)| tray.is_staged) {
-            let published =
-                trays::publish(&self.mailbox, &run, (number, &mut *tray), |step| journal.write_now(step))?;
-            if let Published::Merged(left) = published {
-                let left = left.into_iter().map(|(base, keywords)| (number as u32, base, keywords));
-                self.keywords_left.extend(left);
-                continue;
+        for (number, tray) in self.trays.iter_mut().enumerate().filter(|(_, tray)| tray.is_own) {
+            if tray.is_staged {
+                let note = |step: &Step| journal.write_now(step);
+                match trays::publish(&self.mailbox, &run, (number, &mut *tray), note)? {
+                    Published::New => {}
+                    Published::Merged(left) => {
+                        let left = left.into_iter().map(|(base, keywords)| (number as u32, base, keywords));
+                        self.keywords_left.extend(left);
+                        continue;
+                    }
+                }
             }
             let parts = self.mailbox.subscription_of(&tray.path);
             journal.write_now(&Step::Subscribed(number as u32))?;

@@ -96,7 +96,11 @@ impl Post {
         };
         match is_staged && !is_there {
             true => self.add_staged(folder, number).map(drop),
-            false => self.add_open(folder).map(drop),
+            false => {
+                let number = self.add_open(folder)?;
+                self.trays[number].is_own = is_staged;
+                Ok(())
+            }
         }
     }
 

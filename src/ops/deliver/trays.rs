@@ -25,6 +25,8 @@ pub(super) struct Tray {
     pub(super) path: Vec<u8>,
     /// It is being made beside the others.
     pub(super) is_staged: bool,
+    /// This run makes it, or has made it.
+    pub(super) is_own: bool,
     /// Keywords that letters can have.
     pub(super) keywords: Keywords,
     /// The keywords are ours to add to.
@@ -65,6 +67,7 @@ pub(super) fn open(mailbox: &Mailbox, folder: &Folder, known: usize) -> Result<T
         text: folder.text.clone(),
         path: folder.path.clone(),
         is_staged: false,
+        is_own: false,
         keywords: keywords_of(mailbox, &folder.path)?.0,
         // Dovecot has the file's content in mind and would write it back.
         owns_keywords: false,
@@ -99,6 +102,7 @@ pub(super) fn stage(mailbox: &Mailbox, run: &str, number: usize, folder: &Folder
         text: folder.text.clone(),
         path: folder.path.clone(),
         is_staged: true,
+        is_own: true,
         keywords,
         owns_keywords,
         like,

@@ -246,9 +246,14 @@ impl Work {
         let folder = match dirs::open_below(&self.mailbox.root, &path) {
             Ok(folder) => folder,
             Err(Errno::NOENT) => {
-                let is_held = self.held(number).is_ok_and(|held| dirs::step(&held, b"folder").is_ok());
-                self.moved.left += if is_held { 0 } else { total };
-                return Ok(());
+                let held = self.held(number)?;
+                if dirs::step(&held, b"folder").is_err() {
+                    self.moved.left += total;
+                    return Ok(());
+                }
+                // An interrupted undo took it.
+                self.move_control(&path, (&held, true))?;
+                return self.forget_folder(number);
             }
             Err(errno) => return Err(trouble("open", &self.mailbox.root, &path)(errno)),
         };
@@ -265,16 +270,19 @@ impl Work {
             return Ok(());
         }
         match self.take_folder(&path, &folder, &held)? {
-            true => {
-                self.moved.folders.push(self.trays[number].text.clone());
-                self.subscribe(number, Change::Remove)?;
-                self.remove_above(&path)
-            }
+            true => self.forget_folder(number),
             false => {
                 self.moved.kept.push(self.trays[number].text.clone());
                 Ok(())
             }
         }
+    }
+
+    /// A folder is gone: nothing is to speak of it.
+    fn forget_folder(&mut self, number: usize) -> Result<()> {
+        self.moved.folders.push(self.trays[number].text.clone());
+        self.subscribe(number, Change::Remove)?;
+        self.remove_above(&self.trays[number].path)
     }
 
     fn take_letters(&self, number: usize, folder: &OpenDir, held: &OpenDir) -> Result<u64> {
@@ -329,7 +337,16 @@ impl Work {
     fn move_control(&self, path: &[u8], (held, is_away): (&OpenDir, bool)) -> Result<()> {
         let Some(control) = self.mailbox.control() else { return Ok(()) };
         let (cut, name) = (path.len() - last_name(path).len(), last_name(path));
-        let Ok(above) = dirs::open_below(control, &path[..cut]) else { return Ok(()) };
+        if !is_away && dirs::step(held, b"control").is_err() {
+            return Ok(());
+        }
+        let above = match is_away {
+            false => trays::make_above(control, path, self.mailbox.like)?,
+            true => match dirs::open_below(control, &path[..cut]) {
+                Ok(above) => above,
+                Err(_) => return Ok(()),
+            },
+        };
         let outcome = match is_away {
             true => dirs::move_new((&above, name), (held, b"control")),
             false => dirs::move_new((held, b"control"), (&above, name)),
@@ -385,15 +402,15 @@ impl Work {
         match dirs::move_new((held, b"folder"), (&above, name)) {
             Ok(()) => {
                 self.moved.folders.push(self.trays[number].text.clone());
-                self.move_control(&path, (held, false))?;
                 let folder = self.mailbox.open_folder(&path)?;
                 self.moved.messages += population(&folder)? as u64;
-                self.subscribe(number, Change::Add)?;
             }
             Err(Errno::NOENT | Errno::EXIST | Errno::NOTEMPTY) => {}
             Err(errno) => return Err(trouble("move", &above, name)(errno)),
         }
         let folder = trays::make_folder(&self.mailbox, &above, name)?;
+        self.move_control(&path, (held, false))?;
+        self.subscribe(number, Change::Add)?;
         let sources = [
             dirs::step(held, b"folder").ok(),
             Some(dirs::open_below(held, b"").map_err(trouble("open", held, b""))?),
