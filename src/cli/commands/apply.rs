@@ -1,6 +1,6 @@
 //! `mailark apply`: letters from standard input, into a live mailbox.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 
@@ -69,6 +69,10 @@ impl From<LetterError> for Failure {
 
 /// Delivers.
 pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    if io::stdin().is_terminal() {
+        let failure = Failure::new(Kind::User, "no messages come in: standard input is a terminal");
+        return Err(failure.hint("'mailark restore ... --to - | mailark apply ...' sends them"));
+    }
     let (mut letters, head) = LetterReader::open(io::stdin().lock())?;
     let without_bytes = head.without_bytes;
     let request = Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };

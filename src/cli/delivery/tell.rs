@@ -70,6 +70,11 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     for folder in &report.not_subscribed {
         complain(&format!("mailark: {} is not subscribed: subscriptions.lock is held\n", shown(folder)));
     }
+    for run in &report.open_runs {
+        say(&format!(
+            "run {run} was interrupted: its command goes on with it, 'mailark restore --undo {run}' drops it"
+        ))?;
+    }
     if let Some(run) = report.run.as_ref().filter(|_| !dry_run) {
         say(&format!(
             "{} brought; 'mailark restore --undo {run}' takes them away again",
@@ -103,6 +108,7 @@ fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
         "keywords_left": report.keywords_left,
         "doveadm_failed": report.doveadm_failed,
         "not_subscribed": report.not_subscribed,
+        "open_runs": report.open_runs,
         "problem_count": report.problem_count,
         "problems": report.problems,
     })

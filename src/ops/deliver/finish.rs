@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::dirs::{self, trouble};
 use super::journal::Step;
 use super::post::Post;
+use super::quota::{self, Weight};
 use super::subscriptions::{self, Change};
 use super::trays::{self, Published};
 use super::{DoveadmError, Report, Result};
@@ -42,12 +43,29 @@ impl Post {
         let own = trays::staging(&self.mailbox, &run);
         let root = &self.mailbox.root;
         dirs::remove_folder(root, &own).map_err(trouble("remove", root, &own))?;
+        self.note_quota()?;
         if self.set_keywords() {
             journal.write(&Step::KeywordsSet);
         }
         journal.write_now(&Step::Ended)?;
         self.report.run = Some(run);
         Ok(self.report)
+    }
+
+    /// Moves what waits, and leaves the run open: the same request takes it up again.
+    pub fn pause(mut self) -> Result<Report> {
+        self.commit()?;
+        self.note_quota()?;
+        if let Some(journal) = &mut self.journal {
+            journal.sync()?;
+            self.report.run = Some(journal.id.clone());
+        }
+        Ok(self.report)
+    }
+
+    fn note_quota(&self) -> Result<()> {
+        let [messages, bytes] = [self.report.brought_count(), self.report.bytes].map(|number| number as i64);
+        quota::note(&self.mailbox.root, Weight { messages, bytes })
     }
 
     /// Has the mail server set what only it can; true when it did.

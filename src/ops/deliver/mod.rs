@@ -14,6 +14,7 @@ mod journal;
 mod mailbox;
 mod naming;
 mod post;
+mod quota;
 mod resume;
 mod subscriptions;
 mod trays;
@@ -185,6 +186,8 @@ pub struct Report {
     pub doveadm_failed: Option<String>,
     /// New folders that are not in the list of subscriptions, for somebody had it locked.
     pub not_subscribed: Vec<String>,
+    /// Other runs into this mailbox that were interrupted.
+    pub open_runs: Vec<String>,
     /// Letters that could not be brought, and why: the first.
     pub problems: Vec<String>,
     /// All of those.

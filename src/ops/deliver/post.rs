@@ -432,14 +432,4 @@ impl Post {
         let part = if step.is_new { Part::New } else { Part::Cur };
         dirs::step(&dir, part.name()).map_err(trouble("open", &dir, part.name()))
     }
-
-    /// Moves what waits, and leaves the run open: the same request takes it up again.
-    pub fn pause(mut self) -> Result<Report> {
-        self.commit()?;
-        if let Some(journal) = &mut self.journal {
-            journal.sync()?;
-            self.report.run = Some(journal.id.clone());
-        }
-        Ok(self.report)
-    }
 }

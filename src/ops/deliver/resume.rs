@@ -42,8 +42,11 @@ impl Post {
             let as_ours = Begun { day: own.day.clone(), at: own.at, ..begun.clone() };
             as_ours == own && begun.day.is_some() == own.day.is_some()
         };
-        let open = runs(&self.options.journals)?;
-        let open = open.into_iter().find(|run| run.state == State::Open && same(&run.begun));
+        let mut open = runs(&self.options.journals)?;
+        open.retain(|run| run.state == State::Open && run.begun.mailbox == own.mailbox);
+        let (mut open, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|run| same(&run.begun));
+        self.report.open_runs = others.into_iter().map(|run| run.id).collect();
+        let open = open.pop();
         let Some(run) = open else {
             self.journal = Some(Journal::begin(&self.options.journals, own)?);
             return Ok(());

@@ -5,6 +5,7 @@
 //! file; what its reader has moved stays where it is. Both ways go on where they were interrupted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
@@ -16,6 +17,7 @@ use super::dirs::{self, trouble};
 use super::flags::{look_for, move_to_cur, turned, with_letters};
 use super::journal::{Begun, Brought, Flagged, Journal, State, Step, state_of};
 use super::mailbox::{Mailbox, lock};
+use super::quota::{self, Weight};
 use super::subscriptions::{self, Change};
 use super::trays::{self, last_name};
 use super::{DeliverError, Location, Part, Result};
@@ -61,6 +63,9 @@ struct Work {
     moved: Moved,
     _lock: File,
 }
+
+/// How often a message is looked for that its reader renames meanwhile.
+const TRIES: usize = 5;
 
 fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
@@ -191,8 +196,14 @@ impl Work {
         dirs::remove_folder(root, &name).map(drop).map_err(trouble("remove", root, &name))
     }
 
+    /// What lies in the holding area.
+    fn weight(&self) -> Weight {
+        dirs::step(&self.mailbox.root, &self.held_name()).map(|held| quota::weigh(&held)).unwrap_or_default()
+    }
+
     fn take_all(&mut self) -> Result<()> {
         self.clear_tmp()?;
+        let before = self.weight();
         // A folder that lies in another goes before it.
         let mut numbers: Vec<usize> = (0..self.trays.len()).collect();
         numbers.sort_by_key(|&number| std::cmp::Reverse(self.trays[number].path.len()));
@@ -203,6 +214,7 @@ impl Work {
         }
         let (root, staging) = (&self.mailbox.root, trays::staging(&self.mailbox, &self.moved.run));
         dirs::remove_folder(root, &staging).map_err(trouble("remove", root, &staging))?;
+        quota::note(&self.mailbox.root, self.weight().since(before).away())?;
         self.clear_held()?;
         let held = self.held_name();
         if dirs::step(&self.mailbox.root, &held).is_ok() {
@@ -386,12 +398,14 @@ impl Work {
     fn put_all(&mut self) -> Result<()> {
         let held = self.held_name();
         let Ok(own) = dirs::step(&self.mailbox.root, &held) else { return Ok(()) };
+        let before = self.weight();
         for number in 0..self.trays.len() {
             let name = number.to_string().into_bytes();
             if let Ok(held) = dirs::step(&own, &name) {
                 self.put(number, &held)?;
             }
         }
+        quota::note(&self.mailbox.root, self.weight().since(before).away())?;
         self.clear_held()
     }
 
@@ -438,10 +452,18 @@ impl Work {
         if is_back {
             steps.reverse();
         }
+        let mut folders: HashMap<Vec<u8>, Option<(OpenDir, Names)>> = HashMap::new();
         for step in steps {
-            let there = match dirs::open_below(&self.mailbox.root, &step.folder) {
-                Ok(folder) => turn(&folder, &step, is_back)?,
-                Err(_) => false,
+            let folder = match folders.entry(step.folder.clone()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let open = dirs::open_below(&self.mailbox.root, &step.folder).ok();
+                    entry.insert(open.map(|dir| names_of(&dir).map(|names| (dir, names))).transpose()?)
+                }
+            };
+            let there = match folder {
+                Some((dir, names)) => turn(dir, names, &step, is_back)?,
+                None => false,
             };
             match there {
                 true => self.moved.messages += 1,
@@ -452,19 +474,35 @@ impl Work {
     }
 }
 
+/// Messages of a folder: base name -> where it lies.
+type Names = HashMap<Vec<u8>, (Part, Vec<u8>)>;
+
+fn names_of(folder: &OpenDir) -> Result<Names> {
+    let mut all = Names::new();
+    for part in [Part::New, Part::Cur] {
+        let Ok(dir) = dirs::step(folder, part.name()) else { continue };
+        all.extend(messages(&dir)?.into_iter().map(|name| (maildir::base(&name).to_vec(), (part, name))));
+    }
+    Ok(all)
+}
+
 /// Turns the flags of one message; false when it is not there.
-fn turn(folder: &OpenDir, step: &Flagged, is_back: bool) -> Result<bool> {
+fn turn(folder: &OpenDir, names: &mut Names, step: &Flagged, is_back: bool) -> Result<bool> {
     let before = step.from.as_deref().unwrap_or_default();
     let (from, to) = if is_back { (step.to.as_slice(), before) } else { (before, step.to.as_slice()) };
-    for _ in 0..5 {
-        let Some((part, name)) = look_for(folder, &step.base)? else { return Ok(false) };
+    let mut at = names.remove(&step.base);
+    for _ in 0..TRIES {
+        let Some((part, name)) = at else { return Ok(false) };
         let own = maildir::parse(&name).flags.unwrap_or_default();
         let own = own.split(|&byte| byte == b',').next().unwrap_or_default();
         let new = with_letters(&name, b':', &turned(own, from, to));
-        if (part == Part::New && own.is_empty() && to.is_empty()) || move_to_cur(folder, (part, &name), &new)?
-        {
+        let stays = part == Part::New && own.is_empty() && to.is_empty();
+        if stays || move_to_cur(folder, (part, &name), &new)? {
+            let there = if stays { (part, name) } else { (Part::Cur, new) };
+            names.insert(step.base.clone(), there);
             return Ok(true);
         }
+        at = look_for(folder, &step.base)?;
     }
     Ok(false)
 }
