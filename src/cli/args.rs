@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::commands::{
-    apply::ApplyArgs, audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs,
-    diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs, forget::ForgetArgs,
-    history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs,
-    mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
-    snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    apply::ApplyArgs, audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs,
+    completions::CompletionsArgs, diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs,
+    forget::ForgetArgs, history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
+    man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
+    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 

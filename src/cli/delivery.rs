@@ -20,7 +20,7 @@ use super::failure::{Failure, Kind};
 use super::output::in_zone;
 use crate::base::{bytes, clock};
 use crate::mail::letter::Letter;
-use crate::mail::templates::Template;
+use crate::mail::templates::{Template, Users};
 use crate::ops::deliver::{
     self, DeliverError, Doveadm, FlagReport, Flagger, Location, Options, Outcome, Post, Report, Undelivered,
 };
@@ -28,23 +28,23 @@ use crate::ops::deliver::{
 /// Where letters are given back to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DeliveryArgs {
-    /// The live mailbox, a Maildir; %u is the user, %n and %d the parts before and after the @
+    /// The live mailbox, a Maildir; %u is the user, %n and %d the parts before and after the @ [config: mail]
     #[arg(long, value_name = "DIR")]
     pub mailbox: Option<PathBuf>,
-    /// Where the mailbox keeps dovecot-uidlist, when elsewhere (CONTROL=); takes the same variables
+    /// Where the mailbox keeps dovecot-uidlist, when elsewhere (CONTROL=); takes the same variables [config: control]
     #[arg(long, value_name = "DIR", requires = "mailbox")]
     pub control: Option<PathBuf>,
     /// How the folders of the mailbox lie on disk, when what is there does not tell
-    #[arg(long, value_name = "LAYOUT", requires = "mailbox")]
+    #[arg(long, value_name = "LAYOUT")]
     pub layout: Option<Layout>,
     /// Into a new folder Restored/DATE, or into the folders that the messages were in
-    #[arg(long, value_name = "WHERE", requires = "mailbox")]
+    #[arg(long, value_name = "WHERE")]
     pub into: Option<Into>,
     /// Messages of user OLD go to user NEW; repeat for more
-    #[arg(long, value_name = "OLD=NEW", value_parser = mapping, requires = "mailbox")]
+    #[arg(long, value_name = "OLD=NEW", value_parser = mapping)]
     pub map_user: Vec<(String, String)>,
     /// Run doveadm so, for keywords that only the mail server can set [config: doveadm]
-    #[arg(long, value_name = "COMMAND", value_parser = command, requires = "mailbox")]
+    #[arg(long, value_name = "COMMAND", value_parser = command)]
     pub doveadm: Option<Doveadm>,
 }
 
@@ -100,13 +100,17 @@ struct Mailboxes<'a, T> {
     request: Request,
     journals: PathBuf,
     doveadm: Option<Doveadm>,
+    /// Where users' mail lies, when no option says it.
+    users: Users,
     open: BTreeMap<String, T>,
 }
 
 impl<'a, T> Mailboxes<'a, T> {
     fn new(args: &'a DeliveryArgs, request: Request, context: &Context<'_>) -> Mailboxes<'a, T> {
-        let doveadm = args.doveadm.clone().or_else(|| context.settings.doveadm.clone());
-        Mailboxes { args, request, journals: journals(context), doveadm, open: BTreeMap::new() }
+        let configured = || Doveadm::from_words(context.settings.doveadm.clone()?).ok();
+        let doveadm = args.doveadm.clone().or_else(configured);
+        let users = context.settings.users.clone();
+        Mailboxes { args, request, journals: journals(context), doveadm, users, open: BTreeMap::new() }
     }
 
     /// The mailbox of whoever gets the letters of a user.
@@ -125,23 +129,20 @@ impl<'a, T> Mailboxes<'a, T> {
     }
 
     fn options(&self, user: &str) -> Result<Options, Failure> {
-        let mailbox = self.args.mailbox.as_deref().ok_or_else(|| {
-            Failure::new(Kind::User, "--mailbox says where the messages go")
-                .hint("for example: --mailbox /var/vmail/%d/%n/Maildir")
-        })?;
-        if !has_variables(mailbox)
-            && let Some(other) = self.open.keys().next()
-        {
-            let what = format!("messages of two users, {other} and {user}, for one mailbox");
-            return Err(Failure::new(Kind::User, what)
-                .hint("--mailbox /var/vmail/%d/%n/Maildir names one for each user")
-                .hint(format!("--map-user {user}={other} gives both to the same")));
-        }
+        let (mailbox, control) = match self.args.mailbox.as_deref() {
+            Some(mailbox) => {
+                self.refuse_second(mailbox, user)?;
+                let control =
+                    self.args.control.as_deref().map(|control| expand(control, user)).transpose()?;
+                (expand(mailbox, user)?, control)
+            }
+            None => self.known(user)?,
+        };
         let day = || in_zone(clock::now(), "%Y-%m-%d", &TimeZone::system());
         Ok(Options {
             location: Location {
-                mailbox: expand(mailbox, user)?,
-                control: self.args.control.as_deref().map(|control| expand(control, user)).transpose()?,
+                mailbox,
+                control,
                 layout: self.args.layout.map(|layout| match layout {
                     Layout::Maildir => deliver::Layout::Maildir,
                     Layout::Fs => deliver::Layout::Fs,
@@ -159,6 +160,31 @@ impl<'a, T> Mailboxes<'a, T> {
             doveadm: self.doveadm.clone(),
             dry_run: self.request.dry_run,
         })
+    }
+}
+
+impl<T> Mailboxes<'_, T> {
+    /// Mail of two users goes into one mailbox only when somebody says so.
+    fn refuse_second(&self, mailbox: &Path, user: &str) -> Result<(), Failure> {
+        let Some(other) = self.open.keys().next().filter(|_| !has_variables(mailbox)) else { return Ok(()) };
+        let what = format!("messages of two users, {other} and {user}, for one mailbox");
+        Err(Failure::new(Kind::User, what)
+            .hint("--mailbox /var/vmail/%d/%n/Maildir names one for each user")
+            .hint(format!("--map-user {user}={other} gives both to the same")))
+    }
+
+    /// A user's mailbox and control folder as `mailark.toml` says.
+    fn known(&self, user: &str) -> Result<(PathBuf, Option<PathBuf>), Failure> {
+        let there = |roots: Vec<Vec<u8>>| {
+            roots.into_iter().map(|root| PathBuf::from(OsString::from_vec(root))).find(|root| root.is_dir())
+        };
+        let shown = bytes::display(user.as_bytes());
+        let mailbox = there(self.users.mail_roots(user)).ok_or_else(|| {
+            Failure::new(Kind::User, format!("nothing says where the mail of {shown} lies"))
+                .hint("--mailbox DIR names it; %u, %n and %d in it stand for the user and the parts of the name")
+                .hint("or 'mail' in mailark.toml, for example [\"/var/vmail/%d/%n/Maildir\"]")
+        })?;
+        Ok((mailbox, there(self.users.control_roots(user))))
     }
 }
 

@@ -235,6 +235,16 @@ impl Users {
         self.mail.iter().find_map(|template| template.find(path)).or_else(|| guess(path, top))
     }
 
+    /// Where the mail of a user lies, by each template that says all of it.
+    pub fn mail_roots(&self, user: &str) -> Vec<Vec<u8>> {
+        self.mail.iter().filter_map(|template| template.root_of(user)).collect()
+    }
+
+    /// The same for control folders.
+    pub fn control_roots(&self, user: &str) -> Vec<Vec<u8>> {
+        self.control.iter().filter_map(|template| template.root_of(user)).collect()
+    }
+
     /// Whose control folder is at or below `path`.
     pub fn control(&self, path: &[u8]) -> Option<Mailbox> {
         self.control.iter().find_map(|template| template.find(path))

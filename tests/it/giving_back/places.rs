@@ -365,3 +365,59 @@ fn while_the_server_moves_everything_nothing_is_harmed() {
     });
     assert_eq!(site.dovecot.complaints(), Vec::<String>::new());
 }
+
+#[test]
+fn quotas_count_what_comes_and_goes() {
+    let Some(site) = Site::new("quotas", Ways::default()) else { return };
+    site.deliver("INBOX", &message(1));
+    let size = site.mail.join("maildirsize");
+    fs::write(&size, "1000000S\n66 1\n").unwrap();
+    let letters = [letter("INBOX", "17.M2P1.mx", &message(2)), letter("Work", "17.M3P1.mx", &message(3))];
+    let bytes: usize = letters.iter().map(|(_, bytes)| bytes.len()).sum();
+    let run = site.give_back(&letters, &[])["run"].as_str().unwrap().to_owned();
+    site.env.mailark(["restore", "--undo", &run]).expect(0);
+    site.env.mailark(["restore", "--redo", &run]).expect(0);
+    let wanted = format!("1000000S\n66 1\n{bytes} 2\n-{bytes} -2\n{bytes} 2\n");
+    assert_eq!(fs::read_to_string(&size).unwrap(), wanted);
+}
+
+#[test]
+fn mailark_toml_says_where_mailboxes_lie() {
+    let env = crate::support::TestEnv::new();
+    let (users, control) = (env.path("vmail"), env.path("control"));
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(users.join("x.org/alice").join(part)).unwrap();
+    }
+    fs::create_dir_all(control.join("x.org/alice")).unwrap();
+    let config = env.folder("home/config/mailark");
+    let text =
+        format!("mail = [\"{0}/%d/%n\"]\ncontrol = [\"{1}/%d/%n\"]\n", users.display(), control.display());
+    write_private(&config.join("mailark.toml"), text.as_bytes());
+    let mut given = letter("INBOX", "17.M2P1.mx", &message(2));
+    let mut apply = |user: &str| {
+        given.0.user = user.to_owned();
+        fs::write(env.path("stream"), super::site::stream(&[given.clone()])).unwrap();
+        crate::support::run(env.command(["apply"]).stdin(fs::File::open(env.path("stream")).unwrap()))
+    };
+    apply("alice@x.org").expect(0);
+    assert!(fs::read_to_string(control.join("x.org/alice/subscriptions")).unwrap().contains("Restored"));
+    apply("bob@x.org").expect(1).naming("nothing says where the mail of bob@x.org lies");
+}
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let Some(site) = Site::new("a dry run", Ways::default()) else { return };
+    site.deliver("INBOX", &message(1));
+    let mut letters = site.letters();
+    letters.push(letter("Work", "17.M3P1.mx", &message(3)));
+    let all = || crate::support::files_below(&site.mail);
+    let before = all();
+    let report = site.give_back(&letters, &["--dry-run"]);
+    assert_eq!(
+        (report["brought"].as_u64(), report["still_there_count"].as_u64()),
+        (Some(1), Some(1)),
+        "{report}"
+    );
+    assert_eq!(all(), before);
+    assert_eq!(site.env.mailark(["restore", "--runs", "--json"]).expect(0).json(), serde_json::json!([]));
+}
