@@ -88,9 +88,10 @@ fn paths_may_hold_any_bytes() {
     let odd = OsString::from_vec(b"latest:cur/\xff".to_vec());
     let line = ["mailark".into(), "restore".into(), odd, "--target".into(), "/o".into()];
     let Command::Restore(args) = parse(line).unwrap().command else { panic!("not a restore") };
-    assert_eq!(args.from.snapshot, Selector::Latest);
-    assert_eq!(args.from.path.as_deref(), Some(&b"cur/\xff"[..]));
-    assert_eq!(args.to, PathBuf::from("/o"));
+    let from = args.from.unwrap();
+    assert_eq!(from.snapshot, Selector::Latest);
+    assert_eq!(from.path.as_deref(), Some(&b"cur/\xff"[..]));
+    assert_eq!(args.to, Some(PathBuf::from("/o")));
     assert_eq!(args.overwrite, None);
 }
 

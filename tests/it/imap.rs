@@ -81,17 +81,7 @@ impl Dovecot {
 
     /// Begins a session.
     pub fn session(&self, user: &str, maildir: &Path) -> io::Result<Imap> {
-        self.begin(self.command(IMAP, user, maildir))
-    }
-
-    /// The same for mail in another form, such as `mdbox:/path`.
-    pub fn session_in(&self, user: &str, location: &str) -> io::Result<Imap> {
-        let mut command = self.command(IMAP, user, Path::new("/"));
-        command.arg("-o").arg(format!("mail_location={location}"));
-        self.begin(command)
-    }
-
-    fn begin(&self, mut command: Command) -> io::Result<Imap> {
+        let mut command = self.command(IMAP, user, maildir);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let to = child.stdin.take();
         let from = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);

@@ -215,13 +215,16 @@ fn move_keywords(mailbox: &Mailbox, tray: &Tray, dir: &OpenDir) -> Result<()> {
     dirs::remove(dir, KEPT_KEYWORDS).map_err(trouble("remove", dir, KEPT_KEYWORDS))
 }
 
+/// Keywords that a folder does not know: base name and names.
+pub(super) type Unknown = Vec<(Vec<u8>, Vec<Vec<u8>>)>;
+
 /// What became of a staged tray.
 #[derive(Debug)]
 pub(super) enum Published {
     /// It is a folder now.
     New,
-    /// Somebody made that folder meanwhile, and its letters were put there; keywords that it does not know, by base name.
-    Merged(Vec<(Vec<u8>, Vec<Vec<u8>>)>),
+    /// Somebody made that folder meanwhile, and its letters were put there; keywords that it does not know.
+    Merged(Unknown),
 }
 
 /// Moves a staged tray, complete, to its place; `note` writes that down first.
@@ -257,7 +260,7 @@ fn merge(
     mailbox: &Mailbox,
     (own, name, staged): (&OpenDir, &[u8], &OpenDir),
     tray: &mut Tray,
-) -> Result<Vec<(Vec<u8>, Vec<Vec<u8>>)>> {
+) -> Result<Unknown> {
     let (mut live, _) = keywords_of(mailbox, &tray.path)?;
     std::mem::swap(&mut live, &mut tray.keywords);
     tray.owns_keywords = false;
