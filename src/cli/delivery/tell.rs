@@ -70,6 +70,9 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     for folder in &report.not_subscribed {
         complain(&format!("mailark: {} is not subscribed: subscriptions.lock is held\n", shown(folder)));
     }
+    if report.is_open {
+        say("the run is not finished: new folders appear when the same command has gone on to its end")?;
+    }
     for run in &report.open_runs {
         say(&format!(
             "run {run} was interrupted: its command goes on with it, 'mailark restore --undo {run}' drops it"
@@ -97,6 +100,7 @@ fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
         "run": report.run,
         "dry_run": dry_run,
         "resumed": report.resumed,
+        "finished": !report.is_open,
         "brought": report.brought_count(),
         "bytes": report.bytes,
         "folders": report.brought,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{
@@ -122,6 +123,10 @@ pub(super) fn read_small(dir: &OpenDir, name: &[u8], max: u64) -> Result<Option<
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     };
+    // A second name may be somebody's way to have another's file read.
+    if file.metadata().is_ok_and(|meta| meta.nlink() > 1) {
+        return Err(Errno::MLINK);
+    }
     let mut content = Vec::new();
     match file.take(max + 1).read_to_end(&mut content) {
         Ok(_) if content.len() as u64 > max => Err(Errno::FBIG),

@@ -59,6 +59,7 @@ impl Post {
         if let Some(journal) = &mut self.journal {
             journal.sync()?;
             self.report.run = Some(journal.id.clone());
+            self.report.is_open = true;
         }
         Ok(self.report)
     }

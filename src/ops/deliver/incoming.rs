@@ -234,3 +234,70 @@ impl Write for Incoming {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::super::Part;
+    use super::*;
+
+    proptest! {
+        /// Whatever lies there and however the bytes come: they are found, or stand in `tmp` as they came.
+        #[test]
+        fn a_letter_is_found_or_written_whole(
+            letter in proptest::collection::vec(0u8..4, 0..60),
+            others in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::collection::vec(0u8..4, 0..9)), 0..4),
+            cuts in proptest::collection::vec(0usize..20, 1..9),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            // Each begins as the letter does.
+            let others: Vec<Vec<u8>> = others
+                .iter()
+                .map(|(cut, tail)| [&letter[..cut.index(letter.len() + 1)], tail].concat())
+                .collect();
+            let dir = Arc::new(dirs::open_root(folder.path()).unwrap());
+            let rivals = others.iter().enumerate().map(|(number, bytes)| {
+                let name = format!("rival {number}");
+                std::fs::write(folder.path().join(&name), bytes).unwrap();
+                let place = Place { folder: number, part: Part::Cur, name: name.clone().into_bytes(), is_brought: false };
+                Rival { place, file: dirs::open_file(&dir, name.as_bytes()).unwrap() }
+            });
+            let mut incoming = Incoming::new(Arc::clone(&dir), b"letter".to_vec(), rivals.collect(), false);
+            let (mut rest, mut cuts) = (letter.as_slice(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (part, more) = rest.split_at((cuts.next().unwrap() + 1).min(rest.len()));
+                incoming.write_all(part).unwrap();
+                rest = more;
+            }
+            match incoming.finish().unwrap() {
+                Arrived::Same(place) => prop_assert_eq!(&others[place.folder], &letter),
+                Arrived::New(temporary, content) => {
+                    prop_assert!(!others.contains(&letter));
+                    let mut got = Vec::new();
+                    File::open(folder.path().join("letter")).unwrap().read_to_end(&mut got).unwrap();
+                    prop_assert_eq!(&got, &letter);
+                    prop_assert_eq!(content.size, letter.len() as u64);
+                    let hash = blake3::hash(&letter);
+                    prop_assert_eq!(&content.hash[..], &hash.as_bytes()[..16]);
+                    drop(temporary);
+                }
+            }
+            prop_assert!(!folder.path().join("letter").exists());
+        }
+    }
+
+    #[test]
+    fn bare_line_feeds_make_the_wire_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Arc::new(dirs::open_root(folder.path()).unwrap());
+        let mut incoming = Incoming::new(dir, b"letter".to_vec(), Vec::new(), false);
+        for part in [&b"a\n"[..], b"\nb\r", b"\nc\r\n"] {
+            incoming.write_all(part).unwrap();
+        }
+        let Arrived::New(_, content) = incoming.finish().unwrap() else { panic!("nothing is there") };
+        assert_eq!((content.size, content.wire_size), (9, 11));
+    }
+}

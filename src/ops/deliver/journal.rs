@@ -314,3 +314,78 @@ pub fn runs(folder: &Path) -> Result<Vec<Run>> {
     runs.sort_by_key(|run| std::cmp::Reverse((run.begun.at, run.id.clone())));
     Ok(runs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps() -> Vec<Step> {
+        let letter = Brought {
+            tray: 0,
+            is_new: false,
+            name: b"17.M1P1.mx:2,S".to_vec(),
+            temporary: 3,
+            key: (1, u64::MAX),
+            hash: [7; 16],
+            keywords: vec![b"work".to_vec()],
+        };
+        let flags = Flagged { folder: b".A".to_vec(), base: b"1".to_vec(), from: None, to: b"S".to_vec() };
+        vec![
+            Step::Tray { text: "Work".to_owned(), path: b".Work".to_vec(), is_staged: true },
+            Step::Brought(letter),
+            Step::Settled(1),
+            Step::Flagged(flags),
+            Step::Ended,
+        ]
+    }
+
+    fn begun() -> Begun {
+        Begun {
+            mailbox: b"/mail".to_vec(),
+            control: None,
+            layout: Layout::Maildir,
+            day: Some("2026-11-24".to_owned()),
+            flags_only: false,
+            title: String::new(),
+            user: "alice".to_owned(),
+            at: 5,
+        }
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_holds_its_whole_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), begun()).unwrap();
+        steps().iter().for_each(|step| journal.write(step));
+        journal.sync().unwrap();
+        let (id, path) = (journal.id.clone(), journal.path.clone());
+        assert!(matches!(Journal::open(folder.path(), &id), Err(DeliverError::Busy { .. })));
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        let all: Vec<Step> = [vec![Step::Begun(begun())], steps()].concat();
+        let mut lengths = std::collections::BTreeSet::new();
+        for length in 0..=whole.len() {
+            for damage in [&b""[..], b"\0\0\0\x02garbage"] {
+                std::fs::write(&path, [&whole[..length], damage].concat()).unwrap();
+                let Ok((mut journal, got)) = Journal::open(folder.path(), &id) else { continue };
+                assert!(all.starts_with(&got));
+                lengths.insert(got.len());
+                // What is written next is read next time.
+                journal.write_now(&Step::UndoBegun).unwrap();
+                drop(journal);
+                let (_, again) = Journal::open(folder.path(), &id).unwrap();
+                assert_eq!(again, [got, vec![Step::UndoBegun]].concat());
+            }
+        }
+        assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        std::fs::write(&path, &whole).unwrap();
+        let runs = runs(folder.path()).unwrap();
+        assert_eq!((runs.len(), runs[0].state, runs[0].brought, runs[0].flagged), (1, State::Done, 1, 1));
+        for strange in ["", "../../x", "0000000", "zzzzzzzz", "00000000"] {
+            assert!(
+                matches!(Journal::open(folder.path(), strange), Err(DeliverError::NoRun { .. })),
+                "{strange}"
+            );
+        }
+    }
+}

@@ -219,3 +219,58 @@ impl Mailbox {
         path.split(|&byte| byte == separator).map(<[u8]>::to_vec).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(folders: &[&str], layout: Option<Layout>) -> (tempfile::TempDir, Mailbox) {
+        let root = tempfile::tempdir().unwrap();
+        for folder in folders.iter().chain(&[""]) {
+            for part in ["cur", "new", "tmp"] {
+                std::fs::create_dir_all(root.path().join(folder).join(part)).unwrap();
+            }
+        }
+        let location = Location { mailbox: root.path().to_owned(), control: None, layout };
+        let mailbox = Mailbox::open(&location).unwrap();
+        (root, mailbox)
+    }
+
+    fn texts(mailbox: &Mailbox) -> Vec<&str> {
+        mailbox.folders.iter().map(|folder| folder.text.as_str()).collect()
+    }
+
+    #[test]
+    fn the_layout_is_seen_by_what_is_there() {
+        let (_root, plain) = mailbox(&[".Entw&APw-rfe", ".A.B", "..odd", "mailark-held-1/0"], None);
+        assert_eq!((plain.layout, texts(&plain)), (Layout::Maildir, vec!["INBOX", "A/B", "Entwürfe"]));
+        let (_root, fs) = mailbox(&["A", "A/B", ".mailark-held-1"], None);
+        assert_eq!((fs.layout, texts(&fs)), (Layout::Maildir, vec!["INBOX", "mailark-held-1"]));
+        let (_root, fs) = mailbox(&["A", "A/B.C"], None);
+        assert_eq!((fs.layout, texts(&fs)), (Layout::Fs, vec!["INBOX", "A", "A/B.C"]));
+        let (_root, told) = mailbox(&["A", ".B"], Some(Layout::Fs));
+        assert_eq!(texts(&told), ["INBOX", "A"]);
+    }
+
+    #[test]
+    fn new_folders_have_a_place_or_none() {
+        let (_root, plain) = mailbox(&[], None);
+        assert_eq!(
+            plain.path_for("Restored/2026-11-24/Entwürfe").unwrap(),
+            b".Restored.2026-11-24.Entw&APw-rfe"
+        );
+        assert_eq!(plain.path_for("a.b/c").unwrap(), b".a_b.c");
+        assert_eq!(plain.subscription_of(b".A.B"), [b"A", b"B"]);
+        let (_root, utf8) = mailbox(&[".Entwürfe"], None);
+        assert_eq!(utf8.path_for("Späm").unwrap(), ".Späm".as_bytes());
+        let (_root, fs) = mailbox(&["A"], None);
+        assert_eq!(fs.path_for("A/b.c").unwrap(), b"A/b.c");
+        for bad in ["", "a//b", "/a", "..", "a/..", "a\nb", "a\0b"] {
+            assert!(plain.path_for(bad).is_err() && fs.path_for(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["cur", "a/new", ".a", "mailark-1"] {
+            assert!(fs.path_for(bad).is_err(), "{bad:?}");
+        }
+        assert!(plain.path_for(&"x/".repeat(120)).is_err());
+    }
+}

@@ -166,6 +166,8 @@ pub struct Report {
     pub run: Option<String>,
     /// It took up an interrupted one.
     pub resumed: bool,
+    /// It is not finished, and the same request goes on with it: new folders appear when it is.
+    pub is_open: bool,
     /// Letters brought, by folder.
     pub brought: BTreeMap<String, u64>,
     /// Their bytes.

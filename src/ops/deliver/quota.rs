@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -64,7 +65,7 @@ pub(super) fn note(root: &OpenDir, weight: Weight) -> Result<()> {
         Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
         Err(errno) => return Err(trouble("open", root, NAME)(errno)),
     };
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+    if !file.metadata().is_ok_and(|meta| meta.is_file() && meta.nlink() == 1) {
         return Ok(());
     }
     let line = format!("{} {}\n", weight.bytes, weight.messages);

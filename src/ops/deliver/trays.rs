@@ -200,15 +200,15 @@ pub(super) fn last_name(path: &[u8]) -> &[u8] {
 }
 
 /// Puts the keywords of a new folder where Dovecot looks for them, when that is elsewhere.
-fn move_keywords(mailbox: &Mailbox, tray: &Tray, dir: &OpenDir) -> Result<()> {
-    let Some(control) = mailbox.control().filter(|_| tray.owns_keywords && !tray.keywords.is_empty()) else {
-        return Ok(());
-    };
+pub(super) fn move_keywords(mailbox: &Mailbox, path: &[u8], dir: &OpenDir) -> Result<()> {
+    let Some(control) = mailbox.control() else { return Ok(()) };
+    let kept = dirs::read_small(dir, KEPT_KEYWORDS, SMALL_BYTES_MAX);
+    let Some(kept) = kept.map_err(trouble("read", dir, KEPT_KEYWORDS))? else { return Ok(()) };
     let like = Likeness::of(control).map_err(trouble("look at", control, b""))?;
-    let above = make_above(control, &tray.path, like)?;
-    let name = last_name(&tray.path);
+    let above = make_above(control, path, like)?;
+    let name = last_name(path);
     let (own, _) = dirs::make(&above, name, like).map_err(trouble("create", &above, name))?;
-    match dirs::write_small(&own, KEPT_KEYWORDS, &tray.keywords.encode(), like) {
+    match dirs::write_small(&own, KEPT_KEYWORDS, &kept, like) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(trouble("create", &own, KEPT_KEYWORDS)(errno)),
     }
@@ -242,7 +242,7 @@ pub(super) fn publish(
     let last = last_name(&tray.path);
     if dirs::step(&above, last).is_err() {
         tray.keep_keywords(&dir)?;
-        move_keywords(mailbox, tray, &dir)?;
+        move_keywords(mailbox, &tray.path, &dir)?;
         dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;
     }
     let published = match dirs::move_new((&own, &name), (&above, last)) {

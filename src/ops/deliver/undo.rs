@@ -424,7 +424,13 @@ impl Work {
         }
         let folder = trays::make_folder(&self.mailbox, &above, name)?;
         self.move_control(&path, (held, false))?;
-        self.subscribe(number, Change::Add)?;
+        if self.trays[number].is_own {
+            trays::move_keywords(&self.mailbox, &path, &folder)?;
+            // A run that was interrupted had not come to it.
+            self.journal.write_now(&Step::Subscribed(number as u32))?;
+            self.trays[number].is_subscribed = true;
+            self.subscribe(number, Change::Add)?;
+        }
         let sources = [
             dirs::step(held, b"folder").ok(),
             Some(dirs::open_below(held, b"").map_err(trouble("open", held, b""))?),

@@ -421,3 +421,47 @@ fn a_dry_run_tells_and_changes_nothing() {
     assert_eq!(all(), before);
     assert_eq!(site.env.mailark(["restore", "--runs", "--json"]).expect(0).json(), serde_json::json!([]));
 }
+
+#[test]
+fn a_folder_that_a_client_makes_meanwhile_takes_the_letters() {
+    let Some(site) = Site::new("a folder made meanwhile", Ways::default()) else { return };
+    drop(site.session());
+    let letters: Vec<_> = (1..=2)
+        .map(|number| {
+            let mut one = letter("Gone", &format!("17.M{number}P1.mx"), &message(number));
+            one.0.keywords = vec![Some(b"ours".to_vec()), Some(b"theirs".to_vec())];
+            one
+        })
+        .collect();
+    let stream = super::site::stream(&letters);
+    let input = site.env.path("stream");
+    fs::write(&input, b"").unwrap();
+    let mut command = site.apply_command(&input, &["--into", "original"]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    // All but the frame that ends the stream.
+    let (most, end) = stream.split_at(stream.len() - 4);
+    std::io::Write::write_all(&mut pipe, most).unwrap();
+    let staged = || {
+        let names = fs::read_dir(&site.mail).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("mailark-")).count() > 0
+    };
+    crate::support::wait_until("a folder of ours", staged);
+    let mut session = site.session();
+    ask(&mut session, "CREATE Gone");
+    site.deliver("Gone", &message(7));
+    ask(&mut session, "SELECT Gone");
+    ask(&mut session, "STORE 1 +FLAGS (theirs)");
+    drop(session);
+    std::io::Write::write_all(&mut pipe, end).unwrap();
+    drop(pipe);
+    let report = crate::support::finished(child).expect(0).json()["deliveries"][0].take();
+    assert_eq!(report["keywords_left"], serde_json::json!({"ours": 2}), "{report}");
+    let view = site.view("Gone");
+    let flags: Vec<_> = view.messages.values().map(|seen| seen.flags.join(" ")).collect();
+    assert_eq!(flags, ["theirs", "\\Seen theirs", "\\Seen theirs"]);
+    site.env.mailark(["restore", "--undo", report["run"].as_str().unwrap()]).expect(0);
+    assert_eq!(site.view("Gone").only().text, message(7));
+    assert_eq!(site.dovecot.complaints(), Vec::<String>::new());
+}
