@@ -12,6 +12,7 @@ use mailark::format::delta::{self, PackList};
 use mailark::format::envelope::PackEnvelope;
 use mailark::format::inventory::Inventory;
 use mailark::format::keyset::KeySet;
+use mailark::format::letters::{LetterError, LetterReader, LetterWriter, decode_letter, encode_letter};
 use mailark::format::object::{Object, ObjectType, SIGNATURE_BYTES};
 use mailark::format::pack::{Compression, SegmentTable, Trailer};
 use mailark::format::page::Page;
@@ -75,6 +76,43 @@ pub fn page(bytes: &[u8]) {
 
 pub fn content_page(bytes: &[u8]) {
     shortest(bytes, ContentPage::decode, ContentPage::encode);
+}
+
+/// A stream of letters: what comes out of it makes a stream that gives the same.
+pub fn letters(bytes: &[u8]) {
+    let Ok((mut reader, head)) = LetterReader::open(bytes) else { return };
+    let mut writer = LetterWriter::new(Vec::new(), &head).expect("memory takes everything");
+    let mut whole = true;
+    loop {
+        match reader.next_letter() {
+            Ok(Some(letter)) => {
+                assert_eq!(decode_letter(&encode_letter(&letter)).as_ref(), Ok(&letter));
+                let (size, mut got) = (letter.size, 0);
+                let mut sink = writer.letter(&letter).expect("memory takes everything");
+                let taken = reader.bytes(|part| {
+                    got += part.len() as u64;
+                    assert!(got <= size, "more bytes than the letter has");
+                    std::io::Write::write_all(&mut sink, part).map_err(LetterError::Read)
+                });
+                match taken {
+                    Ok(()) => sink.finish().expect("memory takes everything"),
+                    Err(LetterError::GivenUp(why)) => sink.give_up(&why).expect("memory takes everything"),
+                    Err(_) => return,
+                }
+            }
+            Ok(None) => break,
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
+    }
+    let again = writer.finish().expect("memory takes everything");
+    if whole {
+        let (mut reader, same) = LetterReader::open(again.as_slice()).expect("what was written is read");
+        assert_eq!(same, head);
+        while reader.next_letter().expect("what was written is read").is_some() {}
+    }
 }
 
 /// A number of ids, the ids, and the structure.

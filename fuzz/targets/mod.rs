@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("inventory", decoders::inventory),
     ("join_hostile", files::join_hostile),
     ("key_set", decoders::key_set),
+    ("letters", decoders::letters),
     ("maildir_name", mail::maildir_name),
     ("mbox", mail::mbox),
     ("mime", mail::mime),

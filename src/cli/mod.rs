@@ -5,6 +5,7 @@ pub mod audit;
 pub mod catalogue;
 pub mod commands;
 pub mod config_file;
+pub mod delivery;
 mod errors;
 pub mod failure;
 mod gone;

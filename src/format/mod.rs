@@ -7,6 +7,7 @@ pub mod delta;
 pub mod envelope;
 pub mod inventory;
 pub mod keyset;
+pub mod letters;
 pub mod object;
 pub mod pack;
 pub mod page;

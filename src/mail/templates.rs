@@ -101,6 +101,32 @@ impl Template {
     }
 }
 
+impl Template {
+    /// The root of a user's mail as the template says; `None` where it does not say all of it, or nobody can be called so.
+    pub fn root_of(&self, user: &str) -> Option<Vec<u8>> {
+        let (name, domain) = user.split_once('@').map_or((user, None), |(name, domain)| (name, Some(domain)));
+        let mut path = Vec::new();
+        for tokens in &self.names {
+            let start = path.len() + 1;
+            path.push(b'/');
+            for token in tokens {
+                path.extend_from_slice(match token {
+                    Token::Literal(literal) => literal,
+                    Token::User => user.as_bytes(),
+                    Token::Name => name.as_bytes(),
+                    Token::Domain => domain?.as_bytes(),
+                    Token::Any => return None,
+                });
+            }
+            let made = &path[start..];
+            if matches!(made, b"" | b"." | b"..") || made.iter().any(|byte| matches!(byte, b'/' | 0)) {
+                return None;
+            }
+        }
+        Some(path)
+    }
+}
+
 /// The names of a path: where each begins and ends.
 fn spans(path: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
@@ -209,6 +235,16 @@ impl Users {
         self.mail.iter().find_map(|template| template.find(path)).or_else(|| guess(path, top))
     }
 
+    /// Where the mail of a user lies, by each template that says all of it.
+    pub fn mail_roots(&self, user: &str) -> Vec<Vec<u8>> {
+        self.mail.iter().filter_map(|template| template.root_of(user)).collect()
+    }
+
+    /// The same for control folders.
+    pub fn control_roots(&self, user: &str) -> Vec<Vec<u8>> {
+        self.control.iter().filter_map(|template| template.root_of(user)).collect()
+    }
+
     /// Whose control folder is at or below `path`.
     pub fn control(&self, path: &[u8]) -> Option<Mailbox> {
         self.control.iter().find_map(|template| template.find(path))
@@ -312,6 +348,18 @@ mod tests {
             ("/v/%d/%n@%d", "/v/x.org/al@y.org/new"),
         ] {
             assert_eq!(find(template, path), None, "{template}");
+        }
+        for (template, user, root) in [
+            ("/var/vmail/%d/%n/Maildir", "al@x.org", Some("/var/vmail/x.org/al/Maildir")),
+            ("/home/%Lu/Maildir", "al", Some("/home/al/Maildir")),
+            ("/v/%d/%n", "al", None),
+            ("/v/%1n/%n", "al", None),
+            ("/v/%u", "../etc", None),
+            ("/v/%d/%n", "passwd@..", None),
+            ("/v/%u", "", None),
+        ] {
+            let found = Template::parse(template).unwrap().root_of(user);
+            assert_eq!(found.as_deref(), root.map(str::as_bytes), "{template} {user}");
         }
         for bad in ["mail/%u", "/var/mail", "/v/%d", "/v/%x", "/v/%{home}/%u", "/v/%"] {
             assert!(Template::parse(bad).is_err(), "{bad}");

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod catalogue;
 pub mod check;
+pub mod deliver;
 pub mod diff;
 pub mod forget;
 pub mod hold;

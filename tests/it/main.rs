@@ -23,6 +23,7 @@ mod follow;
 mod forget;
 mod format;
 mod fuzz_replay;
+mod giving_back;
 mod golden;
 mod hostile;
 mod imap;

@@ -1,5 +1,6 @@
 //! One file per command: its options, and what it does with them.
 
+pub mod apply;
 pub mod audit;
 pub mod backup;
 pub mod cache;
@@ -62,6 +63,7 @@ pub fn run(
         }
         Command::Backup(args) => again_without_cache(&context()?, |context| backup::run(args, context)),
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
+        Command::Apply(args) => apply::run(args, &context()?),
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
         Command::Repair(args) => again_without_cache(&context()?, |context| repair::run(args, context)),

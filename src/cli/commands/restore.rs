@@ -2,6 +2,7 @@
 
 mod as_it_lies;
 mod doveadm;
+pub mod into;
 mod letters;
 mod messages;
 mod outlet;
@@ -37,13 +38,22 @@ pub use messages::MessageArgs;
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// `latest` or the beginning of a snapshot id, and a path in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path(), required_unless_present = "user")]
+    #[arg(
+        value_name = "SNAPSHOT[:PATH]",
+        value_parser = snapshot_path(),
+        required_unless_present_any = ["user", "runs", "undo", "redo"]
+    )]
     pub from: Option<SnapshotPath>,
     /// Which snapshots `latest` considers.
     #[command(flatten)]
     pub filter: SnapshotFilter,
     /// Write below this folder; `-` for an archive on standard output
-    #[arg(long, visible_alias = "target", value_name = "DIR", required_unless_present = "rebuild")]
+    #[arg(
+        long,
+        visible_alias = "target",
+        value_name = "DIR",
+        required_unless_present_any = ["rebuild", "runs", "undo", "redo"]
+    )]
     pub to: Option<PathBuf>,
     /// Restore only what matches this pattern; repeat for more
     #[arg(long, value_name = "PATTERN")]
@@ -72,6 +82,9 @@ pub struct RestoreArgs {
     /// Which mail of whom.
     #[command(flatten)]
     pub messages: MessageArgs,
+    /// What was given back to live mailboxes.
+    #[command(flatten)]
+    pub runs: into::RunsArgs,
 }
 
 /// What to do with a file that is already there.
@@ -87,6 +100,9 @@ pub enum Overwrite {
 
 /// Restores.
 pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    if let Some(exit) = into::run(&args.runs, context)? {
+        return Ok(exit);
+    }
     if let Some(user) = &args.messages.user {
         return messages::run(args, user, context);
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mailark::base::id::{BlobId, DomainId, HostId, ObjectHash};
 use mailark::compress::{self, Effort};
 use mailark::format::content::{BlobKind, Content, ContentPage};
+use mailark::format::letters::{Head, LetterWriter};
 use mailark::format::page::{Entry, Fence, File, Node, Owner, Page};
 use mailark::format::parity::ParityHead;
 use mailark::format::record::{Record, Replacement, SnapshotName};
@@ -171,7 +172,15 @@ fn mail_files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
     .concat();
     let split = |hint: u8, step: u16, file: &[u8]| [&[hint][..], &step.to_be_bytes(), file].concat();
+    let (one, bytes) = crate::giving_back::site::letter("INBOX", "17.M1P1.mx,S=9", "Subject: a");
+    let mut stream = LetterWriter::new(Vec::new(), &Head::default()).unwrap();
+    for whole in [true, false] {
+        let mut sink = stream.letter(&one).unwrap();
+        std::io::Write::write_all(&mut sink, &bytes).unwrap();
+        if whole { sink.finish().unwrap() } else { sink.give_up("gone").unwrap() }
+    }
     vec![
+        ("letters", "two", stream.finish().unwrap()),
         ("dbox", "file", frame.clone()),
         ("dbox", "metadata", b"\n\x01\x03\nR5f\nG12\n\nrest".to_vec()),
         ("detect", "message", mail(1)),
