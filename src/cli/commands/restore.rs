@@ -2,6 +2,7 @@
 
 mod as_it_lies;
 mod doveadm;
+mod give;
 pub mod into;
 mod letters;
 mod messages;
@@ -47,12 +48,12 @@ pub struct RestoreArgs {
     /// Which snapshots `latest` considers.
     #[command(flatten)]
     pub filter: SnapshotFilter,
-    /// Write below this folder; `-` for an archive on standard output
+    /// Write below this folder; `-` for standard output: messages for 'mailark apply', or an archive with --as tar
     #[arg(
         long,
         visible_alias = "target",
         value_name = "DIR",
-        required_unless_present_any = ["rebuild", "runs", "undo", "redo"]
+        required_unless_present_any = ["rebuild", "into", "mailbox", "flags_only", "runs", "undo", "redo"]
     )]
     pub to: Option<PathBuf>,
     /// Restore only what matches this pattern; repeat for more
@@ -82,6 +83,9 @@ pub struct RestoreArgs {
     /// Which mail of whom.
     #[command(flatten)]
     pub messages: MessageArgs,
+    /// The live mailbox that they go to.
+    #[command(flatten)]
+    pub give: give::GiveArgs,
     /// What was given back to live mailboxes.
     #[command(flatten)]
     pub runs: into::RunsArgs,

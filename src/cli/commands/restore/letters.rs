@@ -8,16 +8,19 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::RestoreArgs;
+use super::give::{self, Live, Stream};
 use super::messages::{Form, Request};
 use super::outlet::{Outlet, Tally};
 use super::selected::{Readers, Selection};
 use crate::base::bytes;
 use crate::base::interrupt::Interrupt;
 use crate::cli::commands::Context;
+use crate::cli::delivery;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Output, complain, count, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::Session;
+use crate::format::letters::Head;
 use crate::format::page::Owner;
 use crate::mail::keywords::Keywords;
 use crate::ops::pick::{self, FolderKind, MailFolder, PickError, Picker, Query, Sieve, Stand, State, Step};
@@ -52,9 +55,16 @@ pub fn run(
     session: &Session,
     context: &Context<'_>,
 ) -> Result<Exit, Failure> {
+    if args.give.is_live(args.to.as_ref()) {
+        return give(args, request, selection, session, context);
+    }
     let was_there = target(args).exists();
     let meter = Meter::start("restore", context.output.manner());
-    let outcome = with_writer(args, request, context.output, |writer| {
+    let head = match request.form {
+        Form::Letters => Some(head_of_stream(args, request, selection, session, context)?),
+        _ => None,
+    };
+    let outcome = with_writer(args, request, head, context.output, |writer| {
         let with_subjects = matches!(request.form, Form::Eml | Form::Mbox);
         let outlet = Outlet::new(writer, &meter, with_subjects);
         match request.deleted {
@@ -65,7 +75,7 @@ pub fn run(
     meter.finish();
     let tally = outcome?;
     tell(&tally, args, request, selection, context)?;
-    if tally.messages() == 0 && !was_there && request.form != Form::Tar {
+    if tally.messages() == 0 && !was_there && !is_stream(request) {
         // An empty folder that nobody asked for; one that is not empty stays.
         std::fs::remove_dir(target(args)).ok();
     }
@@ -79,6 +89,65 @@ pub fn run(
     Ok(if tally.problem_count == 0 { Exit::Ok } else { Exit::Incomplete })
 }
 
+/// Does standard output take the messages?
+fn is_stream(request: &Request) -> bool {
+    matches!(request.form, Form::Tar | Form::Letters)
+}
+
+/// Gives messages back to a live mailbox.
+fn give(
+    args: &RestoreArgs,
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Exit, Failure> {
+    let head = head_of_stream(args, request, selection, session, context)?;
+    let delivery = give::delivery_args(args);
+    let ask =
+        delivery::Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
+    let mut live = Live::new(&delivery, args.give.flags_only, ask, context);
+    let meter = Meter::start("restore", context.output.manner());
+    let outlet = Outlet::new(Some(&mut live), &meter, false);
+    let given = match request.deleted {
+        Some(_) => give_deleted(outlet, request, selection, session, context),
+        None => give_snapshot(outlet, request, selection, session, context),
+    };
+    meter.finish();
+    let why = live.failure.take();
+    let exit = live.end(given.is_ok(), args.dry_run, context)?;
+    let tally = match (given, why) {
+        (Ok(tally), _) => tally,
+        (Err(_), Some(failure)) | (Err(failure), None) => return Err(failure),
+    };
+    if tally.messages() == 0 && tally.problem_count == 0 {
+        return Err(Failure::new(Kind::User, format!("no message of '{}' fits", request.query.user))
+            .hint("times are half-open: A..B ends before B; --existed-at looks into an older snapshot"));
+    }
+    if tally.problem_count > 0 {
+        complain(&format!("mailark: {} problems: not all messages were given\n", count(tally.problem_count)));
+        return Ok(Exit::Incomplete);
+    }
+    Ok(exit)
+}
+
+/// What a delivery has to know before the first message comes.
+fn head_of_stream(
+    args: &RestoreArgs,
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Head, Failure> {
+    let reader = session.reader(&selection.snapshot)?;
+    let several_folders = match request.deleted {
+        Some(_) => request.query.folders.len() != 1,
+        None => selection.survey(&reader, &request.query.user, context)?.wanted(&request.query)?.len() > 1,
+    };
+    let title = give::title(args, &selection.snapshot.hash.short());
+    Ok(Head { title, several_folders, without_bytes: args.give.flags_only })
+}
+
 fn target(args: &RestoreArgs) -> &Path {
     args.to.as_deref().unwrap_or(Path::new(""))
 }
@@ -87,19 +156,27 @@ fn target(args: &RestoreArgs) -> &Path {
 fn with_writer(
     args: &RestoreArgs,
     request: &Request,
+    head: Option<Head>,
     output: &Output,
     work: impl FnOnce(Option<&mut dyn Writer>) -> Result<Tally, Failure>,
 ) -> Result<Tally, Failure> {
     if args.dry_run {
         return work(None);
     }
-    let layout = args.messages.layout.into();
+    let layout = args.messages.layout.unwrap_or_default().into();
     if request.form == Form::Tar {
         let user = match &args.messages.map_user {
             Some((_, new)) => new.as_str(),
             None => request.query.user.as_str(),
         };
         return work(Some(&mut MaildirWriter::new(TarSink::new(Stdout(output), user), layout)));
+    }
+    if let Some(head) = head {
+        let broken = |error: io::Error| Failure::from(letters::PutError::Stream(error));
+        let mut stream = Stream::new(Stdout(output), &head).map_err(broken)?;
+        let tally = work(Some(&mut stream))?;
+        stream.close().map_err(broken)?;
+        return Ok(tally);
     }
     let target = letters::empty_target(target(args))?;
     let owners = Owners::new(Accounts::of_this_host(), args.numeric_ids);
@@ -267,11 +344,11 @@ fn tell(
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let out = context.output;
-    if out.manner().json && request.form != Form::Tar {
+    if out.manner().json && !is_stream(request) {
         return out.json(&as_json(tally, args, request, selection));
     }
     // An archive has standard output for itself.
-    let is_stream = request.form == Form::Tar && !args.dry_run;
+    let is_stream = is_stream(request) && !args.dry_run;
     let say = |text: &str| match (is_stream, args.dry_run) {
         (true, _) => {
             out.remark(text);

@@ -52,8 +52,8 @@ pub struct MessageArgs {
     #[arg(long = "as", value_name = "FORM", requires = "user")]
     pub form: Option<Form>,
     /// How the folders of a Maildir lie
-    #[arg(long, value_name = "LAYOUT", requires = "user", default_value = "maildir++")]
-    pub layout: Layout,
+    #[arg(long, value_name = "LAYOUT", requires = "user")]
+    pub layout: Option<Layout>,
     /// Bring a lost mailbox back into this Maildir, with its UIDs; what lies there now is merged
     #[arg(long, value_name = "MAILDIR", requires = "user", conflicts_with_all = ["to", "form"])]
     pub rebuild: Option<PathBuf>,
@@ -75,6 +75,8 @@ pub enum Form {
     Eml,
     /// A Maildir in a tar archive; --to - writes it to standard output
     Tar,
+    /// Messages for 'mailark apply'; --to - writes them to standard output
+    Letters,
 }
 
 /// How the folders of a Maildir lie.
@@ -153,7 +155,13 @@ impl Request {
             sent,
         };
         let all = query.wants_all() && query.folders.is_empty() && deleted.is_none();
-        let form = given.form.unwrap_or(if all { Form::Files } else { Form::Maildir });
+        let is_stream = args.to.as_ref().is_some_and(|to| to.as_os_str() == "-");
+        let is_given = is_stream || args.give.is_live(args.to.as_ref());
+        let form = given.form.unwrap_or(match (is_given, all) {
+            (true, _) => Form::Letters,
+            (false, true) => Form::Files,
+            (false, false) => Form::Maildir,
+        });
         let request = Request { query, form, zone, existed_at, deleted, understood };
         request.refuse_what_makes_no_sense(args, all)?;
         Ok(request)
@@ -170,8 +178,9 @@ impl Request {
             };
         }
         let is_stream = args.to.as_ref().is_some_and(|to| to.as_os_str() == "-");
-        if is_stream != (self.form == Form::Tar) {
-            return refused("--as tar and --to - belong together");
+        let wants_stream = matches!(self.form, Form::Tar | Form::Letters);
+        if is_stream != wants_stream && !args.give.is_live(args.to.as_ref()) {
+            return refused("--as tar or letters, and --to -, belong together");
         }
         if self.form == Form::Files {
             return match all {

@@ -106,7 +106,7 @@ impl<'s> Plan<'s> {
         session: &Session,
         context: &Context<'_>,
     ) -> Result<Plan<'s>, Failure> {
-        let layout = args.messages.layout.into();
+        let layout = args.messages.layout.unwrap_or_default().into();
         let folders = survey.wanted(&request.query)?;
         let names = folders.iter().map(|folder| folder.name.as_str());
         let live = Live::look(maildir, layout, names)?;
