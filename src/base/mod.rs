@@ -8,3 +8,4 @@ pub mod interrupt;
 pub mod interval;
 pub mod limits;
 pub mod progress;
+pub mod recent;

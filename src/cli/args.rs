@@ -9,7 +9,7 @@ use super::commands::{
     audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs,
     diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs, forget::ForgetArgs,
     history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs,
-    mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
+    mirror::MirrorArgs, mount::MountArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
     snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
@@ -100,6 +100,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Write files of a snapshot back to disk
     Restore(RestoreArgs),
+    /// Show snapshots as folders of a read-only file system
+    Mount(MountArgs),
     /// Look for damage in the repository
     Check(CheckArgs),
     /// Let snapshots go that no rule keeps

@@ -7,6 +7,7 @@ pub mod diff;
 pub mod forget;
 pub mod hold;
 pub mod mirror;
+pub mod mount;
 pub mod prune;
 pub mod purge;
 pub mod repair;
