@@ -10,7 +10,7 @@
 
 #[path = "scale/change.rs"]
 mod change;
-#[path = "../tests/it/storm/imap.rs"]
+#[path = "../tests/it/imap.rs"]
 #[allow(dead_code)] // The storm test uses more of it.
 mod imap;
 #[path = "scale/message.rs"]

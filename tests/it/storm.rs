@@ -6,7 +6,6 @@
 //! byte for byte.
 
 mod dovecot;
-mod imap;
 mod oracle;
 mod script;
 

@@ -108,8 +108,8 @@ impl Inodes {
         }
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.lock().len()
     }
 }

@@ -4,6 +4,7 @@
 //! page, files segment by segment; of both a bounded number stays in memory, and every question is answered by one of
 //! several threads.
 
+mod ahead;
 mod attributes;
 mod bridge;
 mod control;

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use fuser::{FileAttr, FileType};
 
+use super::ahead::Ahead;
 use super::attributes::{Owners, Shape};
 use super::control::Control;
 use super::folder::{Child, Cursor, Folder, Kept, Leaf, below};
@@ -59,6 +60,8 @@ pub struct Mounted {
     pub troubles: Troubles,
     /// Bytes read so far.
     pub bytes_read: AtomicU64,
+    /// Reads ahead, once it is mounted.
+    pub ahead: OnceLock<Ahead>,
 }
 
 /// What could not be read, told once.
@@ -321,6 +324,9 @@ impl Mounted {
     pub fn read(&self, ino: u64, offset: u64, length: u32) -> Result<Vec<u8>, Refusal> {
         let Target::Entry(leaf, at) = self.target(ino)? else { return Err(Refusal::Kind) };
         let kept = self.kept(&leaf, at)?;
+        if let (0, Some(ahead)) = (offset, self.ahead.get()) {
+            ahead.note(&leaf, at);
+        }
         let mut out = Vec::new();
         self.read_kept(&leaf.folder, &kept, offset..offset.saturating_add(length.into()), &mut out)?;
         self.bytes_read.fetch_add(out.len() as u64, Ordering::Relaxed);

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
 use rustix::mount::UnmountFlags;
 
+use super::ahead::Ahead;
 use super::attributes::Owners;
 use super::bridge::Bridge;
 use super::control::Control;
@@ -105,6 +106,7 @@ fn assemble(vault: Vault, options: &Options) -> Result<Mounted, MountError> {
         tell: Arc::clone(tell),
         troubles: Troubles::default(),
         bytes_read: AtomicU64::new(0),
+        ahead: OnceLock::new(),
     })
 }
 
@@ -146,6 +148,8 @@ fn serve(mounted: &Arc<Mounted>, options: &Options) -> Result<(Thread, SessionUn
     config.n_threads = Some(options.threads.max(1));
     let bridge = Bridge::new(Arc::clone(mounted), options.allow_other);
     let mut session = Session::new(bridge, &options.place, &config).map_err(failed)?;
+    let ahead = Ahead::start(Arc::downgrade(mounted), session.notifier()).map_err(failed)?;
+    drop(mounted.ahead.set(ahead));
     let unmounter = session.unmount_callable();
     let thread = std::thread::Builder::new().name("mount".to_owned()).spawn(move || session.run());
     Ok((thread.map_err(failed)?, unmounter))

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::imap::{Dovecot, Imap, give};
 use super::oracle::{Copy, Faults, Sighting, Span, Step, judge};
 use super::script::{Row, content};
 use super::{Calm, Weather, besiege, storm_time};
+use crate::imap::{Dovecot, Imap, give};
 use crate::lab::seed;
 use crate::support::{TestEnv, skipped};
 

@@ -58,6 +58,12 @@ impl Dovecot {
         Ok(Some(Dovecot { folder: folder.to_owned() }))
     }
 
+    /// Adds to its configuration.
+    pub fn configure(&self, more: &str) -> io::Result<()> {
+        let mut file = fs::File::options().append(true).open(self.folder.join("dovecot.conf"))?;
+        file.write_all(more.as_bytes())
+    }
+
     fn command(&self, program: &str, user: &str, maildir: &Path) -> Command {
         let mut command = match rustix::process::geteuid().is_root() {
             true => {
