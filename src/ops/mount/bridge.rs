@@ -17,6 +17,7 @@ use fuser::{
 use super::folder::Child;
 use super::inode::{ROOT, Target};
 use super::mounted::{Listing, Mounted, Refusal};
+use super::vault::is_label;
 use crate::format::page::Node;
 
 /// What lies in a snapshot never changes.
@@ -71,6 +72,17 @@ impl Bridge {
     /// Asks `mounted`.
     pub fn new(mounted: Arc<Mounted>, for_others: bool) -> Bridge {
         Bridge { mounted, for_others, listings: Mutex::default(), next: AtomicU64::new(1) }
+    }
+
+    /// The answer to who asks for an attribute that is not there.
+    ///
+    /// `ls -l` asks each file for an access list and a label, twice as much as all else it asks for, unless it learns
+    /// that there are none here. The kernel, when it asks for others, would take that for a failure.
+    fn absent(&self, name: &[u8]) -> Errno {
+        match is_label(name) && !self.for_others && !self.mounted.vault.is_labelled() {
+            true => Errno::EOPNOTSUPP,
+            false => Errno::NO_XATTR,
+        }
     }
 
     fn listing(&self, handle: FileHandle) -> Option<Handle> {
@@ -253,7 +265,7 @@ impl Filesystem for Bridge {
         });
         match value {
             Ok(Some(value)) => give(&value, size, reply),
-            Ok(None) => reply.error(Errno::NO_XATTR),
+            Ok(None) => reply.error(self.absent(name.as_bytes())),
             Err(refusal) => reply.error(refusal.into()),
         }
     }

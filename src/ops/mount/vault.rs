@@ -1,6 +1,7 @@
 //! The repository as a mount holds it: readers on demand, and pages that stay decoded for a while.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::base::id::{BlobId, DomainId, HostId};
@@ -48,6 +49,7 @@ pub struct Vault {
     segments: Arc<ReadCache>,
     pages: Mutex<Recent<PageKey, Decoded>>,
     spaces: Mutex<HashMap<(HostId, DomainId), u32>>,
+    labelled: AtomicBool,
 }
 
 impl Vault {
@@ -60,6 +62,7 @@ impl Vault {
             segments: Arc::new(ReadCache::new(limits::mount::SEGMENT_CACHE_BYTES)),
             pages: Mutex::new(Recent::new(limits::mount::PAGE_CACHE_BYTES)),
             spaces: Mutex::default(),
+            labelled: AtomicBool::new(false),
         }
     }
 
@@ -89,8 +92,16 @@ impl Vault {
         }
         let reader = self.reader(shown);
         let page = Arc::new(tree::read_page(id, level, &mut |id: &BlobId| reader.page(id))?);
+        if is_labelled(&page) {
+            self.labelled.store(true, Ordering::Relaxed);
+        }
         self.keep(key, Decoded::Folder(Arc::clone(&page)), weight(&page));
         Ok(page)
+    }
+
+    /// Did anything that was looked at so far have an access list or a security label?
+    pub fn is_labelled(&self) -> bool {
+        self.labelled.load(Ordering::Relaxed)
     }
 
     /// A page of a folder that was promised by a fence, held against its place.
@@ -132,6 +143,16 @@ impl Vault {
         // The map and the shared pointers around it weigh, too.
         self.pages.lock().expect("no holder panics").insert(key, page, weight + 128);
     }
+}
+
+/// Is the name that of an access list or a security label?
+pub fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b"system.") || name.starts_with(b"security.")
+}
+
+fn is_labelled(page: &Page) -> bool {
+    let Page::Leaf(entries) = page else { return false };
+    entries.iter().flat_map(|entry| &entry.xattrs).any(|(name, _)| is_label(name))
 }
 
 /// About the bytes that a decoded page takes in memory.

@@ -121,10 +121,10 @@ fn a_user_looks_into_a_backup_and_copies_mail_back() {
     let Some(mount) = server.mount(name) else { return };
     let mut session = server.session();
     let listed = ask(&mut session, "LIST \"\" *").lines.join("\n");
-    for mailbox in ["Backups.INBOX", "Backups.Work"] {
+    for mailbox in ["Backups", "Backups.Work"] {
         assert!(listed.contains(mailbox), "{mailbox} in {listed}");
     }
-    let selected = ask(&mut session, "SELECT Backups.INBOX");
+    let selected = ask(&mut session, "SELECT Backups");
     assert!(selected.end.contains("[READ-ONLY]"), "{}", selected.end);
     assert_eq!(uidvalidity(&selected), inbox);
     let shown: Vec<String> = fetched(&mut session, what).iter().map(|line| of_line(line)).collect();
@@ -158,7 +158,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     let name = "a_newer_snapshot_is_numbered_for_itself";
     let Some(server) = Server::new(name) else { return };
     let Some(mount) = server.mount(name) else { return };
-    let first = uidvalidity(&ask(&mut server.session(), "EXAMINE Backups.INBOX"));
+    let first = uidvalidity(&ask(&mut server.session(), "EXAMINE Backups"));
     // A message that no Dovecot has numbered yet: it may get another number here than there.
     let path = server.live.join("new/1700000500.M1P1.mx");
     fs::write(&path, crate::tree::mail(9)).unwrap();
@@ -168,7 +168,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     server.back_up();
     wait_until("the newer snapshot is the latest", || fs::read_link(&latest).unwrap() != before);
     let mut session = server.session();
-    let selected = ask(&mut session, "EXAMINE Backups.INBOX");
+    let selected = ask(&mut session, "EXAMINE Backups");
     assert!(selected.lines.iter().any(|line| line == "* 3 EXISTS"), "{:?}", selected.lines);
     assert_ne!(uidvalidity(&selected), first);
     assert_eq!(fetched(&mut session, "UID FLAGS").len(), 3);
@@ -176,7 +176,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     let shown = fetched(&mut session, "UID INTERNALDATE");
     drop(session);
     let mut session = server.session();
-    ask(&mut session, "EXAMINE Backups.INBOX");
+    ask(&mut session, "EXAMINE Backups");
     assert_eq!(fetched(&mut session, "UID INTERNALDATE"), shown);
     drop(session);
     mount.end().expect(0);
