@@ -105,9 +105,13 @@ impl Bridge {
                 return Ok(());
             }
         }
-        let stays = matches!(*listing, Listing::Folder(..));
+        let time = match *listing {
+            Listing::Folder(..) => FOR_EVER,
+            Listing::View(_) if self.mounted.is_watched(ino) => Duration::ZERO,
+            Listing::View(_) => FOR_NOW,
+        };
         let listed = self.mounted.list(ino, &mut listing, offset.saturating_sub(2), |number, child| {
-            out(Listed::Child(number + 3, child, time_of(stays)))
+            out(Listed::Child(number + 3, child, time))
         });
         match listed {
             // What was given already is worth more than the error, which comes back.

@@ -1,13 +1,14 @@
-//! Control folders for a mail server that serves a mounted Maildir: UIDs and the names of keywords as they were.
+//! Control folders for a mail server that serves mounted Maildirs: UIDs and the names of keywords as they were.
 //!
-//! A mount cannot be written to, and Dovecot has to write locks and indexes. So each user's snapshot gets
-//! `DIR/<user>/<time>/control` and `.../index`, made when the mail server enters it for the first time, and
-//! `DIR/<user>/latest` leads where the mounted `latest` leads.
+//! A mount cannot be written to, and Dovecot has to write locks and indexes. So `DIR/control/<user>/<time>` gets what
+//! the snapshot has of it when the mail server enters that snapshot for the first time, `DIR/index/<user>` is made for
+//! it to fill, and `latest` in both leads where the mounted one leads. Both belong to the owner of the mail. What is
+//! being made lies in `DIR/new`, where nobody else comes in, until all of it has its owner.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +29,12 @@ const COPIED: [&[u8]; 2] = [b"dovecot-keywords", b"subscriptions"];
 /// Folders of messages: nothing lies below them that a control folder has.
 const MESSAGES: [&[u8]; 2] = [b"cur", b"new"];
 const UNFINISHED: &[u8] = b"tmp";
+
+const CONTROL: &str = "control";
+const INDEX: &str = "index";
+
+/// Numbers of a user and a group.
+type Owner = (u32, u32);
 
 /// Makes control folders.
 pub struct Control {
@@ -54,22 +61,26 @@ impl Control {
         Ok(Control { dir, prepared: Mutex::default() })
     }
 
-    fn of_user(&self, user: &str) -> PathBuf {
-        self.dir.join(os(&as_name(user)))
+    /// The folder of a kind that a user has, made if need be.
+    fn of_user(&self, kind: &str, user: &str, owner: Owner) -> Result<PathBuf, PrepareError> {
+        let all = self.dir.join(kind);
+        make_folder(&all, 0o711)?;
+        let own = all.join(os(&as_name(user)));
+        if !own.exists() {
+            make_folder(&own, 0o700)?;
+            give(&own, owner)?;
+        }
+        Ok(own)
     }
 
-    /// Lets `latest` lead to the snapshot of this name.
-    pub fn point(&self, user: &str, name: &[u8]) -> Result<(), PrepareError> {
-        let link = self.of_user(user).join("latest");
-        if fs::read_link(&link).is_ok_and(|to| to.as_os_str() == os(name)) {
-            return Ok(());
+    /// A new empty folder that only we can enter.
+    fn staging(&self) -> Result<PathBuf, PrepareError> {
+        let new = self.dir.join("new");
+        if new.exists() {
+            fs::remove_dir_all(&new).map_err(tried("remove", &new))?;
         }
-        make_folder(&self.of_user(user), 0o711)?;
-        let _turn = self.prepared.lock().expect("no holder panics");
-        let new = self.of_user(user).join(".latest");
-        drop(fs::remove_file(&new));
-        std::os::unix::fs::symlink(os(name), &new).map_err(tried("make", &new))?;
-        fs::rename(&new, &link).map_err(tried("make", &link))
+        make_folder(&new, 0o700)?;
+        Ok(new)
     }
 
     /// Makes the control folder of a user's snapshot, unless it is there.
@@ -79,35 +90,39 @@ impl Control {
         if prepared.contains(&mark) {
             return Ok(());
         }
-        let home = self.of_user(user);
-        let name = &mail.shown.name;
-        let place = home.join(name);
+        let owner = mail.entry.as_ref().map_or((0, 0), |entry| {
+            let attributes = mounted.owners.attributes(0, entry);
+            (attributes.uid, attributes.gid)
+        });
+        self.of_user(INDEX, user, owner)?;
+        let place = self.of_user(CONTROL, user, owner)?.join(&mail.shown.name);
         if !place.exists() {
-            make_folder(&home, 0o711)?;
-            let new = home.join(format!(".{name}"));
-            if new.exists() {
-                fs::remove_dir_all(&new).map_err(tried("remove", &new))?;
-            }
+            let new = self.staging()?.join(&mail.shown.name);
             make_folder(&new, 0o700)?;
-            let owner = mail.entry.as_ref().map(|entry| mounted.owners.attributes(0, entry));
-            for kind in ["control", "index"] {
-                let folder = new.join(kind);
-                make_folder(&folder, 0o700)?;
-                if kind == "control" {
-                    Copies { mounted, shown_at: mail.shown.info.snapshot.started }.fill(mail, &folder)?;
-                }
-                if let Some(owner) = &owner {
-                    give(&folder, owner.uid, owner.gid)?;
-                }
-            }
-            let open = fs::Permissions::from_mode(0o711);
-            fs::set_permissions(&new, open).map_err(tried("open", &new))?;
+            Copies { mounted, shown_at: mail.shown.info.snapshot.started }.fill(mail, &new)?;
+            give(&new, owner)?;
             fs::rename(&new, &place).map_err(tried("make", &place))?;
         }
         if prepared.len() >= limits::mount::PREPARED_MAX {
             prepared.clear();
         }
         prepared.insert(mark);
+        Ok(())
+    }
+
+    /// Lets `latest` lead to the snapshot of this name, once that has been entered.
+    pub fn point(&self, user: &str, name: &[u8]) -> Result<(), PrepareError> {
+        let _turn = self.prepared.lock().expect("no holder panics");
+        for kind in [CONTROL, INDEX] {
+            let link = self.dir.join(kind).join(os(&as_name(user))).join("latest");
+            let is_made = link.parent().is_some_and(Path::is_dir);
+            if !is_made || fs::read_link(&link).is_ok_and(|to| to.as_os_str() == os(name)) {
+                continue;
+            }
+            let new = self.staging()?.join("latest");
+            std::os::unix::fs::symlink(os(name), &new).map_err(tried("make", &new))?;
+            fs::rename(&new, &link).map_err(tried("make", &link))?;
+        }
         Ok(())
     }
 }
@@ -123,16 +138,16 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), PrepareError> {
 
 /// Gives a folder and all below to the user who will use it, what lies in a folder before the folder itself: nobody else
 /// may come in before all is given.
-fn give(path: &Path, uid: u32, gid: u32) -> Result<(), PrepareError> {
+fn give(path: &Path, owner: Owner) -> Result<(), PrepareError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     if fs::symlink_metadata(path).map_err(tried("look at", path))?.is_dir() {
         for entry in fs::read_dir(path).map_err(tried("list", path))? {
-            give(&entry.map_err(tried("list", path))?.path(), uid, gid)?;
+            give(&entry.map_err(tried("list", path))?.path(), owner)?;
         }
     }
-    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(tried("give away", path))
+    std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1)).map_err(tried("give away", path))
 }
 
 struct Copies<'a> {

@@ -173,12 +173,28 @@ impl Mounted {
         let (Some(control), View::User(user)) = (&self.control, view) else { return };
         let prepared = match &child.target {
             Target::Folder(folder) => control.prepare(self, user, folder),
-            Target::Link(name) => control.point(user, name),
+            Target::Link(name) => self.prepare_latest(control, view, name),
             Target::View(_) | Target::Entry(..) => Ok(()),
         };
         if let Err(error) = prepared {
             self.trouble(&below(&view.path(), &child.name), &error);
         }
+    }
+
+    /// The link first, since whoever follows it may know already what it leads to.
+    fn prepare_latest(&self, control: &Control, view: &View, name: &[u8]) -> Result<(), PrepareError> {
+        let View::User(user) = view else { return Ok(()) };
+        if let Ok(Some(Target::Folder(folder))) =
+            self.with_sight(view, |sight| Ok(view.child(sight, name)?.map(|child| child.target)))
+        {
+            control.prepare(self, user, &folder)?;
+        }
+        control.point(user, name)
+    }
+
+    /// Must the system ask for a name in this folder each time, since something is done when it is entered?
+    pub fn is_watched(&self, ino: u64) -> bool {
+        self.control.is_some() && matches!(self.inodes.get(ino), Some(Target::View(View::User(_))))
     }
 
     /// The attributes of something that was just found, under the number that it got.

@@ -90,8 +90,9 @@ impl Server {
         let mount = Mount::stand(name, &self.env, &more)?;
         let (mail, own) = (mount.path("users"), control.display().to_string());
         let namespace = format!(
-            "namespace backups {{\n  prefix = Backups.\n  separator = .\n  list = children\n  subscriptions = no\n  \
-             location = maildir:{}/%u/latest:CONTROL={own}/%u/latest/control:INDEX={own}/%u/latest/index\n}}\n",
+            "namespace inbox {{\n  separator = /\n}}\n\
+             namespace backups {{\n  prefix = Backups/\n  separator = /\n  subscriptions = no\n  \
+             location = maildir:{}/%u:LAYOUT=fs:CONTROL={own}/control/%u:INDEX={own}/index/%u\n}}\n",
             mail.display()
         );
         self.dovecot.configure(&namespace).unwrap();
@@ -121,10 +122,10 @@ fn a_user_looks_into_a_backup_and_copies_mail_back() {
     let Some(mount) = server.mount(name) else { return };
     let mut session = server.session();
     let listed = ask(&mut session, "LIST \"\" *").lines.join("\n");
-    for mailbox in ["Backups", "Backups.Work"] {
+    for mailbox in ["Backups/latest", "Backups/latest/.Work"] {
         assert!(listed.contains(mailbox), "{mailbox} in {listed}");
     }
-    let selected = ask(&mut session, "SELECT Backups");
+    let selected = ask(&mut session, "SELECT Backups/latest");
     assert!(selected.end.contains("[READ-ONLY]"), "{}", selected.end);
     assert_eq!(uidvalidity(&selected), inbox);
     let shown: Vec<String> = fetched(&mut session, what).iter().map(|line| of_line(line)).collect();
@@ -133,7 +134,7 @@ fn a_user_looks_into_a_backup_and_copies_mail_back() {
     assert_eq!(ask(&mut session, "UID FETCH 1:* BODY.PEEK[]").lines, bodies);
     assert!(!session.ask("STORE 1 +FLAGS (\\Deleted)").unwrap().is_ok());
     ask(&mut session, "UID COPY 1:* INBOX");
-    ask(&mut session, "SELECT Backups.Work");
+    ask(&mut session, "SELECT Backups/latest/.Work");
     assert_eq!(fetched(&mut session, what).iter().map(|line| of_line(line)).collect::<Vec<_>>(), work);
     ask(&mut session, "UID COPY 1:* Work");
     // What came back is what it was, but for its UID.
@@ -158,7 +159,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     let name = "a_newer_snapshot_is_numbered_for_itself";
     let Some(server) = Server::new(name) else { return };
     let Some(mount) = server.mount(name) else { return };
-    let first = uidvalidity(&ask(&mut server.session(), "EXAMINE Backups"));
+    let first = uidvalidity(&ask(&mut server.session(), "EXAMINE Backups/latest"));
     // A message that no Dovecot has numbered yet: it may get another number here than there.
     let path = server.live.join("new/1700000500.M1P1.mx");
     fs::write(&path, crate::tree::mail(9)).unwrap();
@@ -168,7 +169,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     server.back_up();
     wait_until("the newer snapshot is the latest", || fs::read_link(&latest).unwrap() != before);
     let mut session = server.session();
-    let selected = ask(&mut session, "EXAMINE Backups");
+    let selected = ask(&mut session, "EXAMINE Backups/latest");
     assert!(selected.lines.iter().any(|line| line == "* 3 EXISTS"), "{:?}", selected.lines);
     assert_ne!(uidvalidity(&selected), first);
     assert_eq!(fetched(&mut session, "UID FLAGS").len(), 3);
@@ -176,7 +177,7 @@ fn a_newer_snapshot_is_numbered_for_itself() {
     let shown = fetched(&mut session, "UID INTERNALDATE");
     drop(session);
     let mut session = server.session();
-    ask(&mut session, "EXAMINE Backups");
+    ask(&mut session, "EXAMINE Backups/latest");
     assert_eq!(fetched(&mut session, "UID INTERNALDATE"), shown);
     drop(session);
     mount.end().expect(0);
