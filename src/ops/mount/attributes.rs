@@ -14,15 +14,19 @@ const BLOCK: u64 = 512;
 pub struct Owners {
     accounts: Accounts,
     numeric: bool,
+    /// The permission bits that are shown.
+    shown: u16,
     /// To whom the folders belong that no snapshot holds.
     own: (u32, u32),
 }
 
 impl Owners {
-    /// With the accounts of this host; always by number when `numeric`.
-    pub fn new(accounts: Accounts, numeric: bool) -> Owners {
+    /// With the accounts of this host; always by number when `numeric`. With `sealed` nobody seems to have the right to
+    /// write.
+    pub fn new(accounts: Accounts, numeric: bool, sealed: bool) -> Owners {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Owners { accounts, numeric, own }
+        let shown = if sealed { 0o7555 } else { 0o7777 };
+        Owners { accounts, numeric, shown, own }
     }
 
     fn of(&self, owner: &Owner) -> (u32, u32) {
@@ -47,7 +51,7 @@ impl Owners {
         };
         let nanos = i128::from(entry.mtime_s) * 1_000_000_000 + i128::from(entry.mtime_ns);
         let (uid, gid) = self.of(&entry.owner);
-        let shape = Shape { kind, perm: entry.mode & 0o7777, size };
+        let shape = Shape { kind, perm: entry.mode & self.shown, size };
         FileAttr { uid, gid, rdev, ..attributes(ino, &shape, clock::system_time(nanos)) }
     }
 
@@ -115,9 +119,9 @@ mod tests {
         let accounts = || Accounts::parse(b"vmail:x:5000:5000\n", b"mail:x:12:\n");
         let owner = Owner { uid: 150, gid: 8, user: b"vmail".to_vec(), group: b"mail".to_vec() };
         let strange = Owner { uid: 7, gid: 9, user: b"nobody-here".to_vec(), group: Vec::new() };
-        assert_eq!(Owners::new(accounts(), false).of(&owner), (5000, 12));
-        assert_eq!(Owners::new(accounts(), true).of(&owner), (150, 8));
-        assert_eq!(Owners::new(accounts(), false).of(&strange), (7, 9));
+        assert_eq!(Owners::new(accounts(), false, false).of(&owner), (5000, 12));
+        assert_eq!(Owners::new(accounts(), true, false).of(&owner), (150, 8));
+        assert_eq!(Owners::new(accounts(), false, false).of(&strange), (7, 9));
     }
 
     #[test]
@@ -131,8 +135,9 @@ mod tests {
             xattrs: Vec::new(),
             node: Node::Symlink(b"there".to_vec()),
         };
-        let told = Owners::new(Accounts::default(), false).attributes(9, &entry);
+        let told = Owners::new(Accounts::default(), false, false).attributes(9, &entry);
         let before = SystemTime::UNIX_EPOCH.duration_since(told.mtime).unwrap();
         assert_eq!((before.as_millis(), told.perm, told.size), (1_500, 0o4755, 5));
+        assert_eq!(Owners::new(Accounts::default(), false, true).attributes(9, &entry).perm, 0o4555);
     }
 }

@@ -94,12 +94,16 @@ impl Control {
             let attributes = mounted.owners.attributes(0, entry);
             (attributes.uid, attributes.gid)
         });
-        self.of_user(INDEX, user, owner)?;
-        let place = self.of_user(CONTROL, user, owner)?.join(&mail.shown.name);
-        if !place.exists() {
+        for kind in [CONTROL, INDEX] {
+            let place = self.of_user(kind, user, owner)?.join(&mail.shown.name);
+            if place.exists() {
+                continue;
+            }
             let new = self.staging()?.join(&mail.shown.name);
             make_folder(&new, 0o700)?;
-            Copies { mounted, shown_at: mail.shown.info.snapshot.started }.fill(mail, &new)?;
+            if kind == CONTROL {
+                Copies { mounted, shown_at: mail.shown.info.snapshot.started }.fill(mail, &new)?;
+            }
             give(&new, owner)?;
             fs::rename(&new, &place).map_err(tried("make", &place))?;
         }

@@ -16,7 +16,7 @@ use super::inode::{Inodes, Number, Target};
 use super::roll::{Roll, Snapshots};
 use super::users::Mailboxes;
 use super::vault::Vault;
-use super::views::{Sight, View};
+use super::views::{LATEST, Sight, View};
 use crate::base::{bytes, limits};
 use crate::format::page::{Node, Xattr};
 use crate::repo::extract::ExtractError;
@@ -168,13 +168,21 @@ impl Mounted {
         }
     }
 
-    /// Prepares a mail server's control folder for a user's snapshot that is entered now.
+    /// Prepares a mail server's control folders for a user, or for a user's snapshot, that is entered now.
     fn prepare(&self, view: &View, child: &Child) {
-        let (Some(control), View::User(user)) = (&self.control, view) else { return };
-        let prepared = match &child.target {
-            Target::Folder(folder) => control.prepare(self, user, folder),
-            Target::Link(name) => self.prepare_latest(control, view, name),
-            Target::View(_) | Target::Entry(..) => Ok(()),
+        let Some(control) = &self.control else { return };
+        let prepared = match (view, &child.target) {
+            (View::User(user), Target::Folder(folder)) => control.prepare(self, user, folder),
+            (View::User(_), Target::Link(name)) => self.prepare_latest(control, view, name),
+            // Dovecot makes what is missing itself, or tries to, as soon as it has seen that the user is there.
+            (View::Users, Target::View(user)) => {
+                let latest = self.with_sight(user, |sight| user.child(sight, LATEST));
+                match latest.ok().flatten().map(|latest| latest.target) {
+                    Some(Target::Link(name)) => self.prepare_latest(control, user, &name),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
         };
         if let Err(error) = prepared {
             self.trouble(&below(&view.path(), &child.name), &error);
@@ -194,7 +202,8 @@ impl Mounted {
 
     /// Must the system ask for a name in this folder each time, since something is done when it is entered?
     pub fn is_watched(&self, ino: u64) -> bool {
-        self.control.is_some() && matches!(self.inodes.get(ino), Some(Target::View(View::User(_))))
+        let prepares = |target| matches!(target, Target::View(View::Users | View::User(_)));
+        self.control.is_some() && self.inodes.get(ino).is_some_and(prepares)
     }
 
     /// The attributes of something that was just found, under the number that it got.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::ahead::Ahead;
 use super::attributes::Owners;
@@ -99,7 +99,7 @@ fn assemble(vault: Vault, options: &Options) -> Result<Mounted, MountError> {
         vault,
         roll,
         mailboxes: Mailboxes::new(options.users.clone()),
-        owners: Owners::new(Accounts::of_this_host(), options.numeric_ids),
+        owners: Owners::new(Accounts::of_this_host(), options.numeric_ids, options.control.is_some()),
         inodes: Inodes::new(root),
         control,
         place: options.place.clone(),
@@ -135,12 +135,14 @@ fn serve(mounted: &Arc<Mounted>, options: &Options) -> Result<(Thread, SessionUn
     let failed = |source| MountError::Mount { place: options.place.display().to_string(), source };
     let mut config = Config::default();
     config.mount_options = vec![
-        MountOption::RO,
         MountOption::NoDev,
         MountOption::NoSuid,
         MountOption::FSName(NAME.to_owned()),
         MountOption::Subtype(NAME.to_owned()),
     ];
+    if options.control.is_none() {
+        config.mount_options.push(MountOption::RO);
+    }
     if options.allow_other {
         config.mount_options.push(MountOption::DefaultPermissions);
         config.acl = SessionACL::All;
@@ -152,7 +154,18 @@ fn serve(mounted: &Arc<Mounted>, options: &Options) -> Result<(Thread, SessionUn
     drop(mounted.ahead.set(ahead));
     let unmounter = session.unmount_callable();
     let thread = std::thread::Builder::new().name("mount".to_owned()).spawn(move || session.run());
+    if options.control.is_some() {
+        seal(&options.place);
+    }
     Ok((thread.map_err(failed)?, unmounter))
+}
+
+/// Makes the mount read-only, not the file system: of a read-only file system Dovecot thinks that mail can be written to
+/// it, since it asks whether that is forbidden, and is told that it is impossible.
+fn seal(place: &Path) {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    // Who may not do that is no root, and has no right to write to anything there.
+    let _ = rustix::mount::mount_remount(place, flags, c"");
 }
 
 /// A mount that stands; gone when dropped.

@@ -11,7 +11,7 @@ use super::vault::{Shown, Vault};
 use crate::repo::RepoError;
 
 /// The link to the newest snapshot of a list.
-const LATEST: &[u8] = b"latest";
+pub(super) const LATEST: &[u8] = b"latest";
 
 /// A folder that no snapshot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
