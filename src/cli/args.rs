@@ -9,8 +9,8 @@ use super::commands::{
     audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs, completions::CompletionsArgs,
     diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs, forget::ForgetArgs,
     history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs, man::ManArgs,
-    mirror::MirrorArgs, mount::MountArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs, restore::RestoreArgs,
-    snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    mirror::MirrorArgs, mount::MountArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
+    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 

@@ -13,7 +13,6 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{complain, count, duration, size};
 use crate::cli::selection::{SnapshotFilter, SnapshotPath, snapshot_path};
 use crate::cli::session::{self, Session};
-use crate::mail::templates::Users;
 use crate::ops::mount::{self, Ended, Options, Report, Vault};
 
 /// Show snapshots as folders, read-only, until Ctrl-C or `umount DIR`.
@@ -80,7 +79,7 @@ pub fn run(args: &MountArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         numeric_ids: args.numeric_ids,
         control: args.dovecot.clone(),
         zone: TimeZone::system(),
-        users: Users::default(),
+        users: context.settings.users.clone(),
         threads: session::workers(),
         tell: Arc::new(|line: &str| complain(&format!("mailark: {line}\n"))),
     };
