@@ -87,3 +87,19 @@ pub const KEY_EPOCHS_MAX: usize = 120;
 pub const KEY_FILE_BYTES_MIN: usize = 32;
 /// Largest key file, bytes.
 pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// What a mount holds in memory; no bounds of the stored form.
+pub mod mount {
+    /// Plaintext of segments, bytes.
+    pub const SEGMENT_CACHE_BYTES: usize = 64 << 20;
+    /// Decoded pages of trees and contents, bytes, counted roughly.
+    pub const PAGE_CACHE_BYTES: usize = 32 << 20;
+    /// Files whose damage was told, so that it is not told again.
+    pub const TOLD_MAX: usize = 1 << 16;
+    /// Folders that are known to hold no other users' mail than is known.
+    pub const SEEN_FOLDERS_MAX: usize = 1 << 22;
+    /// Control folders that are known to be prepared.
+    pub const PREPARED_MAX: usize = 1 << 16;
+    /// Largest file of a mail server's control folder that is copied, bytes.
+    pub const CONTROL_FILE_BYTES_MAX: u64 = 256 << 20;
+}

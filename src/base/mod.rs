@@ -8,4 +8,5 @@ pub mod interrupt;
 pub mod interval;
 pub mod limits;
 pub mod progress;
+pub mod recent;
 pub mod remote;

@@ -45,7 +45,7 @@ pub enum JoinError<B, W> {
 }
 
 /// What joining with this source and this writer gives.
-type Joined<T, B, W> = Result<T, JoinError<<B as BlobSource>::Error, W>>;
+pub(super) type Joined<T, B, W> = Result<T, JoinError<<B as BlobSource>::Error, W>>;
 
 /// Writes the bytes of a section.
 ///
@@ -57,7 +57,7 @@ pub fn join<B: BlobSource, W>(
     mut out: impl FnMut(&[u8]) -> Result<(), W>,
 ) -> Joined<(), B, W> {
     check_limits(section).map_err(JoinError::Malformed)?;
-    let mut held = Held { source: blobs, blobs: Vec::with_capacity(HELD_BLOBS) };
+    let mut held = Held::new(blobs);
     let mut readers: Vec<Reader> = section.pieces.iter().map(Reader::new).collect();
     let mut lines = Vec::new();
     for run in &section.runs {
@@ -80,7 +80,7 @@ pub fn join<B: BlobSource, W>(
     if complete { Ok(()) } else { Err(JoinError::Malformed("a piece is not used up")) }
 }
 
-fn check_limits(section: &Section) -> Result<(), &'static str> {
+pub(super) fn check_limits(section: &Section) -> Result<(), &'static str> {
     let blobs: usize = section.pieces.iter().map(|piece| piece.blobs().len()).sum();
     if section.pieces.len() > limits::SECTION_PIECES_MAX
         || section.runs.len() > limits::SECTION_RUNS_MAX
@@ -110,19 +110,19 @@ fn check_limits(section: &Section) -> Result<(), &'static str> {
 
 /// Where a piece was left off: in which blob, at which byte.
 #[derive(Default)]
-struct Place {
-    blob: usize,
-    offset: usize,
+pub(super) struct Place {
+    pub(super) blob: usize,
+    pub(super) offset: usize,
 }
 
-struct Reader {
-    place: Place,
+pub(super) struct Reader {
+    pub(super) place: Place,
     zeros: u64,
     encoder: Option<Encoder>,
 }
 
 impl Reader {
-    fn new(piece: &Piece) -> Reader {
+    pub(super) fn new(piece: &Piece) -> Reader {
         let encoder = match piece {
             Piece::Base64(lines, _) => Some(Encoder::new(*lines)),
             Piece::Plain(_) | Piece::Zeros(_) => None,
@@ -141,9 +141,15 @@ impl Reader {
 }
 
 /// The blobs in memory, the most recently used last.
-struct Held<'a, B: BlobSource> {
-    source: &'a mut B,
+pub(super) struct Held<'a, B: BlobSource> {
+    pub(super) source: &'a mut B,
     blobs: Vec<(BlobId, B::Blob)>,
+}
+
+impl<'a, B: BlobSource> Held<'a, B> {
+    pub(super) fn new(source: &'a mut B) -> Held<'a, B> {
+        Held { source, blobs: Vec::with_capacity(HELD_BLOBS) }
+    }
 }
 
 impl<B: BlobSource> Held<'_, B> {
@@ -199,7 +205,7 @@ impl Place {
     }
 }
 
-fn write_zeros<E, W>(
+pub(super) fn write_zeros<E, W>(
     mut length: u64,
     out: &mut impl FnMut(&[u8]) -> Result<(), W>,
 ) -> Result<(), JoinError<E, W>> {
@@ -212,7 +218,7 @@ fn write_zeros<E, W>(
     Ok(())
 }
 
-fn copy<B: BlobSource, W>(
+pub(super) fn copy<B: BlobSource, W>(
     ids: &[BlobId],
     place: &mut Place,
     mut length: u64,
@@ -229,7 +235,7 @@ fn copy<B: BlobSource, W>(
     Ok(())
 }
 
-fn encode<B: BlobSource, W>(
+pub(super) fn encode<B: BlobSource, W>(
     ids: &[BlobId],
     reader: &mut Reader,
     mut length: u64,

@@ -12,12 +12,14 @@ mod join;
 mod lines;
 mod message;
 mod plain;
+mod range;
 mod splitter;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use join::{BlobSource, JoinError, join};
+pub use range::{MeasuredSource, join_range};
 pub use splitter::Splitter;
 pub use stats::{RawAttachments, SplitStats};
 

@@ -9,8 +9,8 @@ use super::commands::{
     apply::ApplyArgs, audit::AuditArgs, backup::BackupArgs, cache::CacheArgs, check::CheckArgs,
     completions::CompletionsArgs, diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs,
     forget::ForgetArgs, history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
-    man::ManArgs, mirror::MirrorArgs, prune::PruneArgs, purge::PurgeArgs, repair::RepairArgs,
-    restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    man::ManArgs, mirror::MirrorArgs, mount::MountArgs, prune::PruneArgs, purge::PurgeArgs,
+    repair::RepairArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
 };
 use super::failure::Exit;
 
@@ -102,6 +102,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Give messages that come through a pipe back to a live mailbox
     Apply(ApplyArgs),
+    /// Show snapshots as folders of a read-only file system
+    Mount(MountArgs),
     /// Look for damage in the repository
     Check(CheckArgs),
     /// Let snapshots go that no rule keeps

@@ -6,6 +6,7 @@ use crate::ops::backup::BackupError;
 use crate::ops::forget::ForgetError;
 use crate::ops::hold::HoldError;
 use crate::ops::mirror::MirrorError;
+use crate::ops::mount::MountError;
 use crate::ops::pick::PickError;
 use crate::ops::prune::PruneError;
 use crate::ops::purge::PurgeError;
@@ -100,6 +101,43 @@ impl From<BackupError> for Failure {
             BackupError::Source(error) => Failure::from(error).hint("no snapshot was made"),
         }
     }
+}
+
+impl From<MountError> for Failure {
+    fn from(error: MountError) -> Failure {
+        let because = |kind| Failure::because(kind, "", &error);
+        match &error {
+            MountError::Repository(_) => match error {
+                MountError::Repository(error) => error.into(),
+                error => Failure::because(Kind::Internal, "", &error),
+            },
+            MountError::NotAFolder { .. } => because(Kind::User).hint("make an empty folder to mount on"),
+            MountError::NotEmpty { .. } => {
+                because(Kind::User).hint("name an empty folder: a mount hides what lies below it")
+            }
+            MountError::DeadMount { place } => {
+                because(Kind::User).hint(format!("'fusermount3 -u {place}' clears it away"))
+            }
+            MountError::NoSuchFolder { .. } => {
+                because(Kind::User).hint("'mailark ls' shows what a snapshot holds")
+            }
+            MountError::Mount { place, source } => of_mount(because(Kind::Storage), place, source),
+            MountError::Control(_) | MountError::Serve { .. } => because(Kind::Storage),
+        }
+    }
+}
+
+/// What helps where the system does not mount.
+fn of_mount(failure: Failure, place: &str, source: &std::io::Error) -> Failure {
+    if !std::path::Path::new(place).exists() {
+        return failure.hint(format!("make an empty folder: mkdir {place}"));
+    }
+    if source.to_string().contains("user_allow_other") {
+        return failure.hint("--allow-other needs the line 'user_allow_other' in /etc/fuse.conf, or root");
+    }
+    failure
+        .hint("the kernel must have /dev/fuse ('modprobe fuse'), and this user may have to be let at it")
+        .hint("who is not root needs fusermount3: install the package fuse3")
 }
 
 impl From<PruneError> for Failure {

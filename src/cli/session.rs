@@ -79,6 +79,11 @@ impl Session {
         Ok(Session { repository, index: RwLock::new(index), packs, state_dir, is_mirror })
     }
 
+    /// The repository, its index, and the keys of packs in use, for work that outlives the command's own.
+    pub fn into_parts(self) -> (Repository, RwLock<Index>, PackMap) {
+        (self.repository, self.index, self.packs)
+    }
+
     /// Brings the index into step with the store, telling what is damaged.
     pub fn sync(&self) -> Result<(), Failure> {
         for (place, error) in deltas::sync(&self.repository, &self.index)? {

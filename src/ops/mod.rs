@@ -8,6 +8,7 @@ pub mod diff;
 pub mod forget;
 pub mod hold;
 pub mod mirror;
+pub mod mount;
 pub mod pick;
 pub mod prune;
 pub mod purge;

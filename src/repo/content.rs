@@ -107,7 +107,8 @@ impl ContentBuilder {
 /// A page of a content that is still to be read, and what its place demands of it.
 #[derive(Debug, Clone)]
 pub struct Awaited {
-    page: BlobId,
+    /// The page.
+    pub page: BlobId,
     level: u8,
     /// Bytes of the file that it has to give, where that is known.
     length: Option<u64>,
@@ -137,6 +138,13 @@ impl Awaited {
         let bytes = fetch(&self.page).map_err(TreeError::Fetch)?;
         let wrong = |detail: String| TreeError::Page { page: self.page, detail };
         let page = ContentPage::decode(bytes.as_ref()).map_err(|error| wrong(error.to_string()))?;
+        self.check(&page)?;
+        Ok(page)
+    }
+
+    /// Holds the page that was read against its place.
+    pub fn check<E: std::error::Error>(&self, page: &ContentPage) -> Result<(), TreeError<E>> {
+        let wrong = |detail: String| TreeError::Page { page: self.page, detail };
         let fits_level = match page {
             ContentPage::Leaf(_) => self.level == 0,
             ContentPage::Fence(_) => (1..=limits::PAGE_LEVELS_MAX).contains(&self.level),
@@ -148,14 +156,19 @@ impl Awaited {
             (given, Some(due)) if given != due => {
                 Err(wrong(format!("it gives {given} bytes instead of {due}")))
             }
-            _ => Ok(page),
+            _ => Ok(()),
         }
+    }
+
+    /// A page below this one, and the bytes that the fence says it gives.
+    pub fn one_below(&self, (page, length): (BlobId, u64)) -> Awaited {
+        Awaited { page, level: self.level.saturating_sub(1), length: Some(length) }
     }
 
     /// The pages below this one, in order.
     pub fn below(&self, pages: Vec<(BlobId, u64)>) -> impl DoubleEndedIterator<Item = Awaited> + use<> {
-        let level = self.level.saturating_sub(1);
-        pages.into_iter().map(move |(page, length)| Awaited { page, level, length: Some(length) })
+        let above = self.clone();
+        pages.into_iter().map(move |below| above.one_below(below))
     }
 }
 

@@ -5,7 +5,7 @@ use super::content::Sections;
 use super::reader::{Blob, BlobReader};
 use crate::base::id::BlobId;
 use crate::base::interrupt::Interrupt;
-use crate::chunk::{self, BlobSource, JoinError};
+use crate::chunk::{self, BlobSource, JoinError, MeasuredSource};
 use crate::format::content::{Piece, Section};
 use crate::format::page::File;
 
@@ -35,7 +35,8 @@ pub enum Stretch<'a> {
 /// Zeros that are given at a time where a hole cannot be kept.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-struct Blobs<'a>(&'a BlobReader<'a>);
+/// A reader as the source of a section's blobs.
+pub(super) struct Blobs<'a>(pub(super) &'a BlobReader<'a>);
 
 impl BlobSource for Blobs<'_> {
     type Blob = Blob;
@@ -43,6 +44,24 @@ impl BlobSource for Blobs<'_> {
 
     fn blob(&mut self, id: &BlobId) -> Result<Blob, RepoError> {
         self.0.data(id)
+    }
+}
+
+impl MeasuredSource for Blobs<'_> {
+    fn length(&mut self, id: &BlobId) -> Result<u64, RepoError> {
+        self.0.length(id)
+    }
+}
+
+/// What went wrong while a section was joined; `of_write` says what a failed write is.
+pub(super) fn of_join<W, E>(
+    error: JoinError<RepoError, W>,
+    of_write: impl FnOnce(W) -> ExtractError<E>,
+) -> ExtractError<E> {
+    match error {
+        JoinError::Blob { source, .. } => ExtractError::Repository(source),
+        JoinError::Write(error) => of_write(error),
+        JoinError::Malformed(what) => ExtractError::Recipe(what.to_owned()),
     }
 }
 
@@ -74,11 +93,7 @@ pub fn extract<W>(
             interrupt.check().map_err(|stop| ExtractError::Repository(stop.into()))?;
             out(Stretch::Bytes(bytes)).map_err(ExtractError::Write)
         })
-        .map_err(|error| match error {
-            JoinError::Blob { source, .. } => ExtractError::Repository(source),
-            JoinError::Write(error) => error,
-            JoinError::Malformed(what) => ExtractError::Recipe(what.to_owned()),
-        })?;
+        .map_err(|error| of_join(error, |stopped| stopped))?;
     }
     if given == file.size {
         return Ok(());

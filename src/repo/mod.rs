@@ -20,6 +20,7 @@ pub mod records;
 pub mod recovery_note;
 pub mod repository;
 pub mod rewrite;
+pub mod seek;
 pub mod segment;
 pub mod snapshots;
 pub mod tombstones;

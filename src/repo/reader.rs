@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::RepoError;
 use super::packs::PackMap;
@@ -40,9 +40,13 @@ struct PlainSegment {
     plain: Vec<u8>,
     /// Where each blob ends.
     ends: Vec<u32>,
+    /// What each blob is called, once somebody asked for it: hashing a large blob for each of its stretches would cost
+    /// more than reading it.
+    names: Vec<OnceLock<BlobId>>,
 }
 
-type SegmentKey = (u32, u16);
+/// The reader's space, pack, segment.
+type SegmentKey = (u32, u32, u16);
 
 /// Segments read last, up to a number of bytes.
 struct SegmentCache {
@@ -75,6 +79,21 @@ impl SegmentCache {
     }
 }
 
+/// What readers of several hosts keep in common, so that all of them together stay within one bound.
+pub struct ReadCache {
+    segments: Mutex<SegmentCache>,
+    /// Refreshes that may still bring nothing new before no more are tried.
+    refreshes_left: AtomicU32,
+}
+
+impl ReadCache {
+    /// Keeps up to `bytes` of plaintext.
+    pub fn new(bytes: usize) -> ReadCache {
+        let segments = SegmentCache { segments: HashMap::new(), bytes: 0, bytes_max: bytes, clock: 0 };
+        ReadCache { segments: Mutex::new(segments), refreshes_left: AtomicU32::new(VAIN_REFRESHES_MAX) }
+    }
+}
+
 /// Is it what a reader meets whose index is older than a prune?
 fn is_gone(error: &RepoError) -> bool {
     match error {
@@ -91,10 +110,10 @@ pub struct BlobReader<'a> {
     namer: BlobNamer,
     domain: DomainId,
     index: &'a RwLock<Index>,
-    cache: Mutex<SegmentCache>,
+    cache: Arc<ReadCache>,
+    /// Tells the segments of this reader from those of others in the same cache: each verifies by its own key.
+    space: u32,
     refresh: Option<Refresh<'a>>,
-    /// Refreshes that may still bring nothing new before no more are tried.
-    refreshes_left: AtomicU32,
 }
 
 /// Brings the index into step with the store; true when it learned something.
@@ -113,18 +132,14 @@ impl<'a> BlobReader<'a> {
         index: &'a RwLock<Index>,
         cache_bytes: usize,
     ) -> BlobReader<'a> {
-        let cache = SegmentCache { segments: HashMap::new(), bytes: 0, bytes_max: cache_bytes, clock: 0 };
-        let refreshes_left = AtomicU32::new(VAIN_REFRESHES_MAX);
-        BlobReader {
-            store,
-            packs,
-            namer,
-            domain,
-            index,
-            cache: Mutex::new(cache),
-            refresh: None,
-            refreshes_left,
-        }
+        let cache = Arc::new(ReadCache::new(cache_bytes));
+        BlobReader { store, packs, namer, domain, index, cache, space: 0, refresh: None }
+    }
+
+    /// The same reader, but with a cache that readers of other domains and hosts use too, each in a space of its own.
+    #[must_use]
+    pub fn sharing(self, cache: &Arc<ReadCache>, space: u32) -> Self {
+        BlobReader { cache: Arc::clone(cache), space, ..self }
     }
 
     /// The same reader, but where a pack is gone it looks whether a prune has packed its content anew.
@@ -137,6 +152,22 @@ impl<'a> BlobReader<'a> {
     pub fn locate(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
         let index = self.index.read().expect("no holder panics");
         Ok(index.lookup(&self.domain, id)?.into_iter().next())
+    }
+
+    /// Bytes of a blob, as the table of its pack says; nothing is read for it.
+    pub fn length(&self, id: &BlobId) -> Result<u64, RepoError> {
+        let missing = || RepoError::MissingBlob { id: *id };
+        let measured = || -> Result<u64, RepoError> {
+            let location = self.locate(id)?.ok_or_else(missing)?;
+            let pack = self.packs.get(self.index, location.pack)?;
+            let segment = pack.table.segments.get(usize::from(location.segment));
+            let length = segment.and_then(|segment| segment.lengths.get(usize::from(location.position)));
+            length.map(|length| u64::from(*length)).ok_or_else(missing)
+        };
+        match measured() {
+            Err(error) if is_gone(&error) && self.learns()? => measured(),
+            measured => measured,
+        }
     }
 
     /// Reads a page of a tree.
@@ -164,12 +195,12 @@ impl<'a> BlobReader<'a> {
     /// Did the index learn of anything new?
     fn learns(&self) -> Result<bool, RepoError> {
         let Some(refresh) = &self.refresh else { return Ok(false) };
-        if self.refreshes_left.load(Ordering::Relaxed) == 0 {
+        if self.cache.refreshes_left.load(Ordering::Relaxed) == 0 {
             return Ok(false);
         }
         let learned = refresh()?;
         if !learned {
-            self.refreshes_left.fetch_sub(1, Ordering::Relaxed);
+            self.cache.refreshes_left.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(learned)
     }
@@ -189,13 +220,13 @@ impl<'a> BlobReader<'a> {
 
     /// Reads one copy of a blob; with `page`, it must be a page or must not.
     pub fn read_at(&self, id: &BlobId, page: Option<bool>, location: Location) -> Result<Blob, RepoError> {
-        let key = (location.pack, location.segment);
-        let cached = self.cache.lock().expect("no holder panics").get(key);
+        let key = (self.space, location.pack, location.segment);
+        let cached = self.cache.segments.lock().expect("no holder panics").get(key);
         let segment = match cached {
             Some(segment) => segment,
             None => {
                 let segment = Arc::new(self.load(location)?);
-                self.cache.lock().expect("no holder panics").insert(key, Arc::clone(&segment));
+                self.cache.segments.lock().expect("no holder panics").insert(key, Arc::clone(&segment));
                 segment
             }
         };
@@ -203,7 +234,8 @@ impl<'a> BlobReader<'a> {
         let start = position.checked_sub(1).map_or(Some(0), |before| segment.ends.get(before).copied());
         let range = start.zip(segment.ends.get(position).copied()).map(|(s, e)| s as usize..e as usize);
         let range = range.ok_or(RepoError::MissingBlob { id: *id })?;
-        if self.namer.name(segment.kind, &segment.plain[range.clone()]) != *id
+        let name = || self.namer.name(segment.kind, &segment.plain[range.clone()]);
+        if segment.names[position].get_or_init(name) != id
             || page.is_some_and(|page| page != (segment.kind == BlobKind::Tree))
         {
             let pack = self.index.read().expect("no holder panics").pack(location.pack)?;
@@ -248,6 +280,7 @@ impl<'a> BlobReader<'a> {
             end += length;
             end
         });
-        Ok(PlainSegment { kind: segment.kind, ends: ends.collect(), plain })
+        let names = segment.lengths.iter().map(|_| OnceLock::new()).collect();
+        Ok(PlainSegment { kind: segment.kind, ends: ends.collect(), plain, names })
     }
 }

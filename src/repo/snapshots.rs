@@ -275,6 +275,15 @@ pub fn newest_of_each_job(snapshots: &[SnapshotInfo]) -> Vec<&SnapshotInfo> {
         .collect()
 }
 
+/// The newest of some snapshots, never a suspect one while there is a better one.
+pub fn newest<'a>(snapshots: impl Iterator<Item = &'a SnapshotInfo> + Clone) -> Option<&'a SnapshotInfo> {
+    let newest = |suspect: bool| {
+        let of_kind = snapshots.clone().filter(|info| info.snapshot.suspect.is_some() == suspect);
+        newest_of_each_host(of_kind).max_by_key(|info| info.snapshot.started)
+    };
+    newest(false).or_else(|| newest(true))
+}
+
 /// Says why nothing fits: no snapshot at all, or none with that path, host, job or tag.
 fn none_fits(snapshots: &[SnapshotInfo], filter: &Filter) -> String {
     match &filter.path {
@@ -328,9 +337,5 @@ pub fn resolve<'a>(
             groups.iter().map(|(host, job)| format!("--host {host} --job {job}")).collect();
         return Err(RepoError::NoSnapshot(format!("'latest' of which? {}", names.join(", or "))));
     }
-    let newest = |suspect: bool| {
-        let of_kind = fitting.iter().filter(|info| info.snapshot.suspect.is_some() == suspect);
-        newest_of_each_host(of_kind.copied()).max_by_key(|info| info.snapshot.started)
-    };
-    newest(false).or_else(|| newest(true)).ok_or_else(|| RepoError::NoSnapshot(none_fits(snapshots, filter)))
+    newest(fitting.iter().copied()).ok_or_else(|| RepoError::NoSnapshot(none_fits(snapshots, filter)))
 }

@@ -235,13 +235,19 @@ impl Awaited {
         fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
     ) -> Result<Page, TreeError<E>> {
         let page = read_page(&self.page, self.level, fetch)?;
-        let (first, last) = match &page {
+        self.check(&page)?;
+        Ok(page)
+    }
+
+    /// Holds the names of the page that was read against its place.
+    pub fn check<E: std::error::Error>(&self, page: &Page) -> Result<(), TreeError<E>> {
+        let (first, last) = match page {
             Page::Leaf(entries) => (&entries[0].name, &entries[entries.len() - 1].name),
             Page::Fence(fences) => (&fences[0].first, &fences[fences.len() - 1].first),
         };
         let begins_right = self.first.is_empty() || *first == self.first;
         if begins_right && self.before.as_ref().is_none_or(|before| last < before) {
-            return Ok(page);
+            return Ok(());
         }
         Err(TreeError::Page { page: self.page, detail: "names are out of order".to_owned() })
     }
@@ -340,19 +346,45 @@ pub fn find<E: std::error::Error, B: AsRef<[u8]>>(
     name: &[u8],
     fetch: &mut impl FnMut(&BlobId) -> Result<B, E>,
 ) -> Result<Option<Entry>, TreeError<E>> {
+    let found = find_in(tree, name, |page, level| read_page(page, level, fetch).map(Box::new))?;
+    Ok(found.and_then(|found| match *found.leaf {
+        Page::Leaf(entries) => entries.into_iter().nth(found.at),
+        Page::Fence(_) => None,
+    }))
+}
+
+/// An entry, and the leaf that holds it.
+#[derive(Debug)]
+pub struct Found<P> {
+    /// The leaf's id.
+    pub page: BlobId,
+    /// The leaf.
+    pub leaf: P,
+    /// Which of its entries it is.
+    pub at: usize,
+}
+
+/// As [`find`], with pages that `read` has decoded and checked for their level.
+pub fn find_in<E, P: std::ops::Deref<Target = Page>>(
+    tree: &Tree,
+    name: &[u8],
+    mut read: impl FnMut(&BlobId, u8) -> Result<P, E>,
+) -> Result<Option<Found<P>>, E> {
     let Some(mut page) = tree.root else { return Ok(None) };
     let mut level = tree.levels;
     loop {
-        match read_page(&page, level, fetch)? {
+        let read = read(&page, level)?;
+        match &*read {
             Page::Leaf(entries) => {
                 let found = entries.binary_search_by(|entry| entry.name.as_slice().cmp(name));
-                return Ok(found.ok().and_then(|at| entries.into_iter().nth(at)));
+                return Ok(found.ok().map(|at| Found { page, leaf: read, at }));
             }
             Page::Fence(fences) => {
                 let after = fences.partition_point(|fence| fence.first.as_slice() <= name);
                 let Some(fence) = after.checked_sub(1).map(|at| &fences[at]) else { return Ok(None) };
                 page = fence.page;
-                level -= 1;
+                // A fence page stands above the leaves: reading it at level 0 fails.
+                level = level.saturating_sub(1);
             }
         }
     }

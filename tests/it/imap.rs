@@ -62,6 +62,12 @@ impl Dovecot {
         Ok(Some(Dovecot { folder: folder.to_owned() }))
     }
 
+    /// Adds to its configuration.
+    pub fn configure(&self, more: &str) -> io::Result<()> {
+        let mut file = fs::File::options().append(true).open(self.folder.join("dovecot.conf"))?;
+        file.write_all(more.as_bytes())
+    }
+
     /// A command of Dovecot's for a user whose mail lies at `location`, a Maildir's path with what may follow it.
     pub fn command(&self, program: &str, user: &str, location: &Path) -> Command {
         let mut command = match rustix::process::geteuid().is_root() {
@@ -92,7 +98,8 @@ impl Dovecot {
     }
 
     fn begin(&self, mut command: Command) -> io::Result<Imap> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stderr = fs::File::options().create(true).append(true).open(self.folder.join("stderr"))?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let to = child.stdin.take();
         let from = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
         let mut session = Imap { child, to, from, number: 0 };
@@ -115,7 +122,16 @@ impl Dovecot {
 
     /// The errors and panics that it logged.
     pub fn complaints(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        self.bad_lines("log")
+    }
+
+    /// What sessions complained of; without a daemon they log to standard error.
+    pub fn complaints_of_sessions(&self) -> Vec<String> {
+        self.bad_lines("stderr")
+    }
+
+    fn bad_lines(&self, file: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
         let bad =
             |line: &&str| ["Error:", "Panic:", "Fatal:", "Warning:"].iter().any(|bad| line.contains(bad));
         log.lines().filter(bad).map(str::to_owned).collect()

@@ -38,12 +38,13 @@ const SIDEWAYS: [(&str, &str); 5] = [
 const LINES_MAX: usize = 600;
 
 /// What only one room may name; text, room, and files that have a reason of their own.
-const OWNED: [(&str, &str, &[&str]); 21] = [
+const OWNED: [(&str, &str, &[&str]); 22] = [
     ("clap", "cli", &[]),
     ("clap_complete", "cli", &[]),
     ("clap_mangen", "cli", &[]),
     ("indicatif", "cli", &[]),
     ("rusqlite", "index", &[]),
+    ("fuser", "ops", &[]),
     ("aes_gcm", "crypto", &[]),
     ("argon2", "crypto", &[]),
     ("x25519_dalek", "crypto", &[]),

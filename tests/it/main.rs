@@ -34,6 +34,7 @@ mod library;
 mod mboxes;
 mod mirror;
 mod model;
+mod mount;
 mod options;
 mod paused;
 mod picking;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use crate::mount::Mount;
 use crate::support::{TestEnv, is_root, noise, skipped, tool};
 use crate::tree::{
     Ignore, LONG_AGO, TreeFixture, assert_same, mail, mail_with_attachment, message_name, set_mode,
@@ -21,6 +22,11 @@ fn assert_comes_back(env: &TestEnv, source: &Path) {
     let restored = env.restore("latest", "restored");
     let ignore = Ignore { owners: !is_root(), ..Ignore::default() };
     assert_same(source, &restored, ignore);
+    // A mount shows the same, and links nothing.
+    if let Some(mount) = Mount::stand("assert_comes_back", env, &[]) {
+        assert_same(source, &mount.path("snapshots/latest/data"), Ignore { links: true, ..ignore });
+        mount.end().expect(0);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod dedup;
 mod grammar;
 mod hostile;
 mod identity;
+mod ranges;
 mod sections;
 
 use std::collections::HashMap;

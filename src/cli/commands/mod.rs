@@ -18,6 +18,7 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod mirror;
+pub mod mount;
 pub mod prune;
 pub mod purge;
 pub mod repair;
@@ -64,6 +65,7 @@ pub fn run(
         Command::Backup(args) => again_without_cache(&context()?, |context| backup::run(args, context)),
         Command::Restore(args) => again_without_cache(&context()?, |context| restore::run(args, context)),
         Command::Apply(args) => apply::run(args, &context()?),
+        Command::Mount(args) => again_without_cache(&context()?, |context| mount::run(args, context)),
         Command::Prune(args) => again_without_cache(&context()?, |context| prune::run(args, context)),
         Command::Check(args) => again_without_cache(&context()?, |context| check::run(args, context)),
         Command::Repair(args) => again_without_cache(&context()?, |context| repair::run(args, context)),
