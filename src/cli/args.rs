@@ -10,7 +10,8 @@ use super::commands::{
     completions::CompletionsArgs, diff::DiffArgs, dump::DumpArgs, explain::ExplainArgs, find::FindArgs,
     forget::ForgetArgs, history::HistoryArgs, hold::HoldArgs, init::InitArgs, key::KeyArgs, ls::LsArgs,
     man::ManArgs, mirror::MirrorArgs, mount::MountArgs, prune::PruneArgs, purge::PurgeArgs,
-    repair::RepairArgs, restore::RestoreArgs, snapshots::SnapshotsArgs, stats::StatsArgs, status::StatusArgs,
+    repair::RepairArgs, restore::RestoreArgs, show::ShowArgs, snapshots::SnapshotsArgs, stats::StatsArgs,
+    status::StatusArgs, undelete::UndeleteArgs,
 };
 use super::failure::Exit;
 
@@ -92,6 +93,10 @@ pub enum Command {
     Find(Box<FindArgs>),
     /// Tell what happened to a message: arrived, moved, flagged, gone
     History(HistoryArgs),
+    /// Show a message: its headers, its text, and what is attached
+    Show(ShowArgs),
+    /// Bring deleted messages of a user back into the live mailbox
+    Undelete(Box<UndeleteArgs>),
     /// Write one file of a snapshot to standard output
     Dump(DumpArgs),
     /// Count messages, attachments and bytes, and what they cost

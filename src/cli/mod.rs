@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod query;
 pub mod retention;
+pub mod retrieve;
 pub mod secret;
 pub mod selection;
 pub mod session;

@@ -14,6 +14,7 @@ pub mod mbox_state;
 pub mod mbox_writer;
 pub mod message_id;
 pub mod mime;
+pub mod reading;
 pub mod templates;
 pub mod uidlist;
 pub mod user;

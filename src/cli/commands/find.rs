@@ -13,6 +13,7 @@ use crate::cli::session::Session;
 use crate::cli::{audit, catalogue};
 use crate::index::catalogue::Catalogue;
 use crate::index::catalogue::{Asker, Found, KnownSnapshot, Query, SeriesNumber, State, Stay};
+use crate::mail::folder_name;
 use crate::repo::snapshots::{self, SnapshotInfo};
 
 /// Find messages in all snapshots.
@@ -180,7 +181,11 @@ pub fn state(stay: &Stay) -> String {
     if stay.is_new() {
         words.push("new".to_owned());
     }
-    words.extend(stay.keywords.iter().map(|keyword| bytes::display(keyword.as_bytes())));
+    words.extend(
+        stay.keywords
+            .iter()
+            .map(|keyword| bytes::display(folder_name::decode(keyword.as_bytes()).as_bytes())),
+    );
     if words.is_empty() { "unread".to_owned() } else { words.join(", ") }
 }
 

@@ -23,9 +23,11 @@ pub mod prune;
 pub mod purge;
 pub mod repair;
 pub mod restore;
+pub mod show;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+pub mod undelete;
 
 use super::args::{Cli, Command};
 use super::failure::{Exit, Failure};
@@ -80,6 +82,8 @@ pub fn run(
         Command::Explain(args) => once(&context()?, |context| explain::run(args, context)),
         Command::Find(args) => again_without_cache(&context()?, |context| find::run(args, context)),
         Command::History(args) => again_without_cache(&context()?, |context| history::run(args, context)),
+        Command::Show(args) => again_without_cache(&context()?, |context| show::run(args, context)),
+        Command::Undelete(args) => again_without_cache(&context()?, |context| undelete::run(args, context)),
         Command::Audit(args) => audit::run(args, &context()?),
         Command::Stats(args) => again_without_cache(&context()?, |context| stats::run(args, context)),
         Command::Mirror(args) => mirror::run(args, &context()?),

@@ -46,6 +46,8 @@ pub struct Stay {
     pub series: SeriesNumber,
     /// The logical path of the folder, or of the file that holds it.
     pub path: Vec<u8>,
+    /// The topmost mail folder on the way there; empty for a file outside of all.
+    pub top: Vec<u8>,
     /// What the folder is.
     pub kind: Kind,
     /// What people call it.
@@ -84,6 +86,7 @@ impl Stay {
 struct Folder {
     series: SeriesNumber,
     path: Vec<u8>,
+    top: Vec<u8>,
     kind: Kind,
     user: String,
     name: String,
@@ -134,11 +137,17 @@ impl Catalogue {
             snapshots.insert(number, self.snapshots(number)?);
         }
         let mut statement =
-            self.connection.prepare("SELECT id, series, path, kind, user, name FROM folders")?;
+            self.connection.prepare("SELECT id, series, path, kind, user, name, top FROM folders")?;
         let rows = statement.query_map([], |row| {
             let kind = if row.get::<_, i64>(3)? == 0 { Kind::Maildir } else { Kind::File };
-            let folder =
-                Folder { series: row.get(1)?, path: row.get(2)?, kind, user: row.get(4)?, name: row.get(5)? };
+            let folder = Folder {
+                series: row.get(1)?,
+                path: row.get(2)?,
+                kind,
+                user: row.get(4)?,
+                name: row.get(5)?,
+                top: row.get(6)?,
+            };
             Ok((row.get(0)?, folder))
         })?;
         let folders = rows.collect::<rusqlite::Result<_>>()?;
@@ -327,6 +336,7 @@ impl Asker<'_> {
         Ok(Some(Stay {
             series: folder.series,
             path: folder.path.clone(),
+            top: folder.top.clone(),
             kind: folder.kind,
             folder: folder.name.clone(),
             keywords: self.keywords(row.folder, &letters)?,

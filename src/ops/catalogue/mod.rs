@@ -6,6 +6,7 @@
 
 mod apply;
 mod heads;
+mod position;
 mod sync;
 mod walk;
 
@@ -16,6 +17,7 @@ use crate::index::catalogue::{ContentId, Facts, Kind};
 use crate::mail::templates::Users;
 use crate::repo::RepoError;
 
+pub use position::position;
 pub use sync::{OpenReader, sync};
 
 /// The catalogue could not be brought into step.

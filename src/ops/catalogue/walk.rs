@@ -22,7 +22,7 @@ use crate::repo::tree;
 use crate::repo::view::{join, part_folder};
 
 /// Sections of one message that count for its content id; more are a message of many gigabytes.
-const MESSAGE_SECTIONS_MAX: usize = 256;
+pub(super) const MESSAGE_SECTIONS_MAX: usize = 256;
 
 type Fetch<'a> = Box<dyn Fn(&BlobId) -> Result<Blob, RepoError> + 'a>;
 type Tell<'t> = dyn FnMut(Change) -> Result<(), CatalogueError> + 't;

@@ -282,7 +282,7 @@ impl<'a> Picker<'a> {
                 let tree = view::tree_at(self.source.reader, parts.clone(), &join(&folder[..end], name))?;
                 Ok::<bool, RepoError>(tree.is_some())
             };
-            if is_there(b"cur")? && is_there(b"new")? {
+            if is_there(b"cur")? {
                 return Ok(folder[..end].to_vec());
             }
         }
