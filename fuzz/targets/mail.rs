@@ -1,7 +1,13 @@
 //! The formats of mail: nothing here fails on odd input, and nothing found lies outside of it.
 
+use mailark::mail::heading::HeadingReader;
+use mailark::mail::keywords::Keywords;
 use mailark::mail::mime::{self, Body, PartHeader};
-use mailark::mail::{dbox as dbox_file, detect as detection, hint, maildir, mbox as mbox_file};
+use mailark::mail::templates;
+use mailark::mail::uidlist::Uidlist;
+use mailark::mail::{
+    dbox as dbox_file, detect as detection, folder_name, hint, maildir, mbox as mbox_file, reading,
+};
 
 use super::Input;
 
@@ -19,6 +25,34 @@ pub fn maildir_name(name: &[u8]) {
     for parent in [&b"cur"[..], b"new", b"storage"] {
         hint::hint_for(name, parent);
     }
+}
+
+/// Whatever a sender wrote, it becomes lines of text, and attachments get plain names.
+pub fn heading(bytes: &[u8]) {
+    let heading = HeadingReader::default().read(bytes);
+    for text in [&heading.from, &heading.to, &heading.cc, &heading.subject] {
+        assert!(text.len() <= 16 << 10 && !text.contains(char::is_control));
+    }
+    let reading = reading::read(bytes);
+    for attachment in &reading.attachments {
+        let name = &attachment.name;
+        assert!(
+            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= 255
+        );
+    }
+}
+
+/// What a mail server writes beside its messages.
+pub fn mail_state(bytes: &[u8]) {
+    if let Some(list) = Uidlist::parse(bytes) {
+        assert!(list.lines().all(|line| line.uid > 0 && !line.name.contains(&b'\n')));
+        assert!(list.next_uid() > 0);
+    }
+    let keywords = Keywords::parse(bytes);
+    assert_eq!(Keywords::parse(&keywords.encode()), keywords);
+    folder_name::decode(bytes);
+    assert!(!templates::folder_name(bytes).is_empty());
+    templates::Users::default().mailbox(bytes, b"");
 }
 
 pub fn mbox(bytes: &[u8]) {

@@ -56,3 +56,4 @@ mod storm;
 mod support;
 mod thrash;
 mod tree;
+mod undelete;

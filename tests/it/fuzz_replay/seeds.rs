@@ -161,6 +161,9 @@ fn mail_files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     .concat();
     let header = b"\x00Content-Type: multipart/mixed;\n\tboundary=\"=_a b\"; charset=x\nContent-Disposition: attachment\n\
                    content-transfer-encoding: BASE64\nX: y\n";
+    let encoded = "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>, g: a@b;\nDate: Thu, 12 Mar 2026 14:02:11 +0100\nTo: \"a\" <a@b>\n\
+                   Subject: =?iso-8859-1?b?R3L832U=?=\n =?gb2312?q?=BA=CF?=\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\
+                   Content-Disposition: attachment; filename*0*=utf-8''a%20; filename*1=b.pdf\n\nx\n--b--\n".as_bytes();
     // Two pieces, three runs, two blobs.
     let join = [
         &[2, 0, 2, 0, 1, 2, 1, 0, 0, 76][..],
@@ -185,7 +188,12 @@ fn mail_files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("dbox", "metadata", b"\n\x01\x03\nR5f\nG12\n\nrest".to_vec()),
         ("detect", "message", mail(1)),
         ("detect", "coded", b"\x1f\x8b\x08\x00rest".to_vec()),
+        ("heading", "encoded", encoded.to_vec()),
+        ("heading", "message", message.clone()),
         ("join_hostile", "pieces", join),
+        ("mail_state", "uidlist", uidlist(5)),
+        ("mail_state", "keywords", b"0 $Forwarded\n1 NonJunk\n".to_vec()),
+        ("mail_state", "path", b"/var/vmail/example.org/al/Maildir/.Entw&APw-rfe/cur".to_vec()),
         ("maildir_name", "cur", b"1700503780.M740895P9388.mx1,S=1203,W=1232:2,FS".to_vec()),
         ("maildir_name", "dbox", b"u.17".to_vec()),
         ("mbox", "two", mbox.clone()),
