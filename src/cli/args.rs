@@ -104,7 +104,7 @@ pub enum Command {
     /// Say in one screen whether all is well
     Status(StatusArgs),
     /// Write files of a snapshot back to disk
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// Give messages that come through a pipe back to a live mailbox
     Apply(ApplyArgs),
     /// Show snapshots as folders of a read-only file system

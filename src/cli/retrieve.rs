@@ -17,6 +17,9 @@ use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
 use crate::repo::view;
 
+/// Takes a message, or why it cannot be had.
+pub type Tell<'t> = dyn FnMut(&Found, &Stay, Result<Picked<'_>, Failure>) -> Result<(), Failure> + 't;
+
 /// Gives each message, or why it cannot be had, from the stay that it was seen at last; snapshot by snapshot.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn each(
     listed: &[SnapshotInfo],
     found: &[Found],
     context: &Context<'_>,
-    tell: &mut dyn FnMut(&Found, &Stay, Result<Picked<'_>, Failure>) -> Result<(), Failure>,
+    tell: &mut Tell<'_>,
 ) -> Result<(), Failure> {
     let mut by_snapshot: BTreeMap<ObjectHash, Vec<(&Found, &Stay)>> = BTreeMap::new();
     for message in found {

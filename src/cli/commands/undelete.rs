@@ -65,7 +65,8 @@ pub fn run(args: &UndeleteArgs, context: &Context<'_>) -> Result<Exit, Failure> 
         return Err(Failure::new(Kind::User, "--user says whose mail"));
     };
     let manner = context.output.manner();
-    if !args.yes && !args.dry_run && !(manner.stdout_terminal && manner.stderr_terminal) {
+    let is_person = manner.stdout_terminal && manner.stderr_terminal;
+    if !args.yes && !args.dry_run && !is_person {
         return Err(Failure::new(Kind::User, "there is nobody to ask")
             .hint("'--dry-run' shows what would come back, '--yes' brings it back"));
     }
@@ -101,36 +102,27 @@ pub fn run(args: &UndeleteArgs, context: &Context<'_>) -> Result<Exit, Failure> 
             bytes::display(user.as_bytes())
         )));
     }
-    let delivery = delivery(args, &found, &context.settings.users)?;
+    let delivery = delivery(args, &found, &context.settings.users);
     if !args.dry_run && !args.yes && !agreed(args, &found, context)? {
         return Ok(Exit::Ok);
     }
     bring(args, &delivery, &session, &listed, &found, context)
 }
 
-/// Where to: the mailbox that was named, or the one that the backup saw, if it is on this machine.
-fn delivery(args: &UndeleteArgs, found: &[Found], users: &Users) -> Result<DeliveryArgs, Failure> {
+/// Where to: the mailbox that was named, or the one that the backup saw; else `mailark.toml` has to say it.
+fn delivery(args: &UndeleteArgs, found: &[Found], users: &Users) -> DeliveryArgs {
     let seen = || {
         let stay = found.iter().find_map(Found::newest)?;
         let root = users.mailbox(&stay.path, &stay.top).map(|mailbox| mailbox.root)?;
-        Some(PathBuf::from(OsStr::from_bytes(&stay.path[..root])))
+        Some(PathBuf::from(OsStr::from_bytes(&stay.path[..root]))).filter(|root| root.join("cur").is_dir())
     };
-    let mailbox = match &args.mailbox {
-        Some(named) => named.clone(),
-        None => seen().filter(|root| root.join("cur").is_dir()).ok_or_else(|| {
-            let place = seen().map(|root| format!(" at {}", root.display())).unwrap_or_default();
-            Failure::new(Kind::User, format!("there is no live mailbox{place} on this machine"))
-                .hint("--mailbox names it")
-                .hint("from another machine: mailark restore --user ... --to - | ssh HOST mailark apply --mailbox ...")
-        })?,
-    };
-    Ok(DeliveryArgs {
-        mailbox: Some(mailbox),
+    DeliveryArgs {
+        mailbox: args.mailbox.clone().or_else(seen),
         control: args.control.clone(),
         layout: args.layout,
         into: Some(args.into),
         ..DeliveryArgs::default()
-    })
+    }
 }
 
 fn agreed(args: &UndeleteArgs, found: &[Found], context: &Context<'_>) -> Result<bool, Failure> {
