@@ -86,7 +86,7 @@ fn named(text: &str, zone: &TimeZone, now: Timestamp) -> Option<Named> {
             let first = Date::new(text.get(..4)?.parse().ok()?, text.get(5..)?.parse().ok()?, 1).ok()?;
             days(first, first.checked_add(1.month()).ok()?)
         }
-        10 if digits => {
+        8 | 10 if digits => {
             let day: Date = text.parse().ok()?;
             days(day, day.tomorrow().ok()?)
         }
@@ -153,6 +153,10 @@ mod tests {
                 "from 2026-03-01 00:00:00 +01:00 up to, and not including, 2026-03-03 00:00:00 +01:00",
             ),
             ("2026-03-01..", "from 2026-03-01 00:00:00 +01:00 on"),
+            (
+                "20260301",
+                "from 2026-03-01 00:00:00 +01:00 up to, and not including, 2026-03-02 00:00:00 +01:00",
+            ),
             ("..2026", "before 2026-01-01 00:00:00 +01:00"),
             ("7d", "from 2026-03-22 11:00:00 +01:00 on"),
             (
@@ -178,8 +182,7 @@ mod tests {
         ] {
             assert_eq!(told(text), expected, "{text}");
         }
-        for wrong in ["", "..", "2026-13", "2026-02-30", "soon", "7x", "March", "20260301", "-5d", "9999999d"]
-        {
+        for wrong in ["", "..", "2026-13", "2026-02-30", "soon", "7x", "March", "-5d", "9999999d"] {
             assert!(told(wrong).contains("is no time"), "{wrong}: {}", told(wrong));
         }
         assert_eq!(told("2026-03-03..2026-03-01"), "'2026-03-03..2026-03-01' ends before it begins");

@@ -497,8 +497,9 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
             let (got, error) = read(&bytes);
-            // The head's title and its flags are not under the hash of a letter; nothing else may slip through.
-            prop_assert!(error.is_some() || got.iter().zip(&sent).all(|(got, sent)| got.0 == sent.0 && (got.1 == sent.1 || !sent.2)));
+            // The stream's head is under no hash, and so is a letter that was given up; what counts as whole is.
+            let is_right = |(got, sent): (&Sent, &Sent)| !got.2 || got == sent;
+            prop_assert!(error.is_some() || got.iter().zip(&sent).all(is_right));
         }
     }
 }

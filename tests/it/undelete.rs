@@ -189,3 +189,87 @@ fn mail_of_an_mbox_comes_back_too() {
         files_below(&office.mailbox).iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
     assert!(texts.contains(&message(12, "")), "{texts:?}");
 }
+
+fn first_snapshot(env: &TestEnv) -> String {
+    env.mailark(["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_restore_gives_mail_to_a_mailbox_in_use() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let first = first_snapshot(env);
+    let mailbox = office.mailbox.to_str().unwrap();
+    let args = ["restore", &first, "--user", "anna", "--into", "original", "--mailbox", mailbox, "--json"];
+    let planned = env.mailark(args.iter().chain(&["--dry-run"])).expect(0).json();
+    assert_eq!(planned["deliveries"][0]["brought"], 2, "{planned}");
+    assert!(!office.mailbox.join(".Archive").exists());
+    let report = env.mailark(args).expect(0).json();
+    assert_eq!(
+        (&report["deliveries"][0]["brought"], &report["deliveries"][0]["still_there_count"]),
+        (&2.into(), &1.into()),
+        "{report}"
+    );
+    office.read("cur/1700000001.M1.mx,S=5:2,FS");
+    let again = env.mailark(args).expect(0).json();
+    assert_eq!(again["deliveries"][0]["brought"], 0, "{again}");
+    // Taken back, nothing of it is left in any folder that mail programs show.
+    let run = report["deliveries"][0]["run"].as_str().unwrap();
+    env.mailark(["restore", "--undo", run]).expect(0);
+    assert!(!office.mailbox.join("cur/1700000001.M1.mx,S=5:2,FS").exists());
+    env.mailark(["restore", &first, "--user", "anna", "--folder", "Nowhere", "--into", "original"]).expect(1);
+    env.mailark([
+        "restore",
+        &first,
+        "--user",
+        "anna",
+        "--received",
+        "2020",
+        "--into",
+        "original",
+        "--mailbox",
+        mailbox,
+    ])
+    .expect(1)
+    .naming("no message of 'anna' fits");
+}
+
+#[test]
+fn both_halves_work_through_a_pipe() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let first = first_snapshot(env);
+    let mailbox = office.mailbox.to_str().unwrap();
+    let sender = env
+        .command(["restore", &first, "--user", "anna@example.org", "--to", "-"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The other side has neither repository nor key.
+    let stream = std::process::Stdio::from(sender.stdout.unwrap());
+    let report = crate::support::run(
+        env.command(["apply", "--mailbox", mailbox, "--json"])
+            .env_remove("MAILARK_REPO")
+            .env_remove("MAILARK_KEY_FILE")
+            .stdin(stream),
+    )
+    .expect(0)
+    .json();
+    assert_eq!(report["deliveries"][0]["brought"], 2, "{report}");
+    assert_eq!(restored(&office.mailbox).len(), 2);
+}
+
+#[test]
+fn flags_alone_come_back() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let first = first_snapshot(env);
+    // Somebody marks the one that is left as read and deleted.
+    fs::rename(office.mailbox.join("new/1700000002.M2.mx"), office.mailbox.join("cur/1700000002.M2.mx:2,ST"))
+        .unwrap();
+    let mailbox = office.mailbox.to_str().unwrap();
+    env.mailark(["restore", &first, "--user", "anna", "--flags-only", "--mailbox", mailbox]).expect(0);
+    let names = files_below(&office.mailbox.join("cur"));
+    assert_eq!(names.len(), 1, "nothing else comes: {names:?}");
+    assert!(!names[0].to_string_lossy().ends_with("ST"), "{names:?}");
+}
