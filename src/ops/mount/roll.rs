@@ -106,7 +106,7 @@ impl Roll {
             names.insert(name.clone());
             shown.extend(vault.show(info, name).map(Arc::new));
         }
-        shown.sort_by(|a, b| order(a).cmp(&order(b)));
+        shown.sort_by_key(|shown| order(shown));
         let by_name = shown.iter().enumerate().map(|(at, shown)| (shown.name.clone(), at)).collect();
         Snapshots { shown, by_name }
     }
