@@ -44,7 +44,7 @@ pub struct MountArgs {
     #[arg(long)]
     pub numeric_ids: bool,
     /// Make control and index folders here for a Dovecot that serves users/USER (see the README)
-    #[arg(long, value_name = "DIR", conflicts_with = "only")]
+    #[arg(long, value_name = "DIR", conflicts_with = "only", requires = "allow_other")]
     pub dovecot: Option<PathBuf>,
 }
 

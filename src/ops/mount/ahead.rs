@@ -112,6 +112,7 @@ fn read_ahead(job: &Job, mounted: &Mounted, notifier: &Notifier) -> Option<()> {
         let pages = &mut |awaited: &_| vault.content_page(shown, awaited);
         seek::read_range(&reader, file, 0..file.size, &mut content, pages).ok()?;
         notifier.store(INodeNo(number.ino), 0, &content).ok()?;
+        mounted.bytes_read.fetch_add(content.len() as u64, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -132,11 +132,11 @@ impl Control {
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), PrepareError> {
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
-            Err(tried("make", path)(error))
-        }
-        _ => Ok(()),
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Whatever the mask of this process is.
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(tried("open", path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(tried("make", path)(error)),
     }
 }
 

@@ -73,6 +73,25 @@ pub struct Troubles {
 }
 
 impl Troubles {
+    /// Knows of these already.
+    pub fn knowing(told: impl Iterator<Item = String>) -> Troubles {
+        Troubles { told: Mutex::new(told.map(String::into_bytes).collect()), ..Troubles::default() }
+    }
+
+    /// Tells and counts a trouble that is new.
+    fn once(&self, key: &[u8], tell: impl FnOnce()) {
+        let mut told = self.told.lock().expect("no holder panics");
+        if told.contains(key) {
+            return;
+        }
+        if told.len() < limits::mount::TOLD_MAX {
+            told.insert(key.to_vec());
+        }
+        drop(told);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        tell();
+    }
+
     /// Files and folders that could not be read.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
@@ -100,17 +119,10 @@ pub enum Listing {
 impl Mounted {
     /// Tells what is wrong with something, unless it was told before.
     fn trouble(&self, path: &[u8], error: &dyn std::error::Error) -> Refusal {
-        let mut told = self.troubles.told.lock().expect("no holder panics");
-        if told.contains(path) {
-            return Refusal::Damaged;
-        }
-        if told.len() < limits::mount::TOLD_MAX {
-            told.insert(path.to_vec());
-        }
-        drop(told);
-        self.troubles.count.fetch_add(1, Ordering::Relaxed);
-        let shown = self.place.join(bytes::display(path));
-        (self.tell)(&format!("{}: {error}", shown.display()));
+        self.troubles.once(path, || {
+            let shown = self.place.join(bytes::display(path));
+            (self.tell)(&format!("{}: {error}", shown.display()));
+        });
         Refusal::Damaged
     }
 
@@ -131,8 +143,8 @@ impl Mounted {
     fn snapshots(&self) -> Arc<Snapshots> {
         match self.roll.look(&self.vault) {
             Ok(unusable) => {
-                for error in unusable {
-                    self.trouble(error.to_string().as_bytes(), &error);
+                for error in unusable.iter().map(ToString::to_string) {
+                    self.troubles.once(error.as_bytes(), || (self.tell)(&error));
                 }
             }
             Err(error) => drop(self.failed(b"", error)),

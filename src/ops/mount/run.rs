@@ -93,8 +93,8 @@ fn assemble(vault: Vault, options: &Options) -> Result<Mounted, MountError> {
         Some((info, path)) => Target::Folder(only(&vault, info, path)?),
         None => Target::View(View::Root),
     };
-    let tell = &options.tell;
-    roll.look(&vault)?.iter().for_each(|error| tell(&error.to_string()));
+    // Whoever opened the repository told of these.
+    let unusable = roll.look(&vault)?;
     Ok(Mounted {
         vault,
         roll,
@@ -103,8 +103,8 @@ fn assemble(vault: Vault, options: &Options) -> Result<Mounted, MountError> {
         inodes: Inodes::new(root),
         control,
         place: options.place.clone(),
-        tell: Arc::clone(tell),
-        troubles: Troubles::default(),
+        tell: Arc::clone(&options.tell),
+        troubles: Troubles::knowing(unusable.iter().map(ToString::to_string)),
         bytes_read: AtomicU64::new(0),
         ahead: OnceLock::new(),
     })
@@ -132,7 +132,15 @@ type Thread = JoinHandle<io::Result<()>>;
 
 /// Mounts, and answers from then on.
 fn serve(mounted: &Arc<Mounted>, options: &Options) -> Result<(Thread, SessionUnmounter), MountError> {
-    let failed = |source| MountError::Mount { place: options.place.display().to_string(), source };
+    let failed = |source: io::Error| {
+        // What fusermount3 said ends with a line feed.
+        let said = source.to_string();
+        let source = match said.ends_with('\n') {
+            true => io::Error::new(source.kind(), said.trim_end().to_owned()),
+            false => source,
+        };
+        MountError::Mount { place: options.place.display().to_string(), source }
+    };
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::NoDev,

@@ -30,7 +30,8 @@ fn append(session: &mut Imap, mailbox: &str, flags: &str, date: &str, number: u6
 
 /// `UID 3 FLAGS (...)` of a line, without the flag that only the first session sees.
 fn of_line(line: &str) -> String {
-    line[line.find("(UID").unwrap()..].replace("\\Recent", "").replace("( ", "(").replace(" )", ")")
+    let line = line[line.find("(UID").unwrap()..].replace("\\Recent", "");
+    line.replace("  ", " ").replace("( ", "(").replace(" )", ")")
 }
 
 #[track_caller]
