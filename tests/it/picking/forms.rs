@@ -94,6 +94,9 @@ fn folders_and_messages_are_picked() {
     let plan = give(&env, "e", &["-n", "--json", "--folder", "*"]).expect(0).json();
     assert_eq!((plan["messages"].as_u64(), plan["folders"].as_array().map(Vec::len)), (Some(3), Some(2)));
     assert!(!env.path("e").exists());
+    // Whoever asked is known.
+    let log = env.mailark(["audit", "--json"]).expect(0).stdout;
+    assert!(log.contains("\"restore\"") && log.contains("alice@example.org"), "{log}");
 }
 
 #[test]
