@@ -1,6 +1,6 @@
 //! The messages of one mail folder, one after the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::mailfile::{self, Frames};
@@ -76,6 +76,27 @@ pub fn letters<'a, E: From<RepoError>>(
             Ok(())
         }
     }
+}
+
+/// The base names of the messages of a Maildir folder; of another one none. What cannot be read is left out.
+pub fn bases(
+    reader: &BlobReader<'_>,
+    folder: &MailFolder,
+    interrupt: &Interrupt,
+) -> Result<HashSet<Vec<u8>>, RepoError> {
+    let mut found = HashSet::new();
+    let FolderKind::Maildir(trees) = &folder.kind else { return Ok(found) };
+    for tree in trees.iter().flatten() {
+        for entry in Listing::new(tree, |id: &BlobId| -> Result<Blob, RepoError> { reader.page(id) }) {
+            interrupt.check()?;
+            match entry.map_err(RepoError::from) {
+                Ok(entry) => drop(found.insert(maildir::base(&entry.name).to_vec())),
+                Err(error) if error.ends_the_run() => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Goes through the files of `cur` or `new`; those that arrived at no wanted time are not looked at.

@@ -13,7 +13,7 @@ mod survey;
 
 pub use body::Body;
 pub use deleted::{Deleted, Gone, Stand, deleted, stands_between, stood_at};
-pub use folder::{Picker, Sieve, letters};
+pub use folder::{Picker, Sieve, bases, letters};
 pub use query::{Query, is_folder};
 pub use state::{State, read_subscriptions};
 pub use survey::{FolderKind, MailFolder, Survey, survey};

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::RebuildError;
 use super::dirs::{self, open_below, open_root, read_file};
 use super::room::numbers_of;
-use crate::mail::folder_name::{Layout, to_maildir};
+use crate::mail::folder_name::Layout;
 use crate::mail::maildir;
+use crate::mail::templates::folder_name;
 use crate::source::dir::OpenDir;
 
 /// Largest `dovecot-uidlist` that is read.
@@ -29,20 +30,19 @@ pub struct Live {
     pub path: PathBuf,
     /// Nothing is there yet, or an empty folder.
     pub is_empty: bool,
-    /// Those of the wanted folders that are there, by name.
+    /// Its folders, by name.
     pub folders: BTreeMap<String, LiveFolder>,
 }
+
+/// Deepest nesting of folders that are looked at.
+const DEPTH_MAX: usize = 32;
 
 /// The two folders of messages.
 pub(super) const PARTS: [&[u8]; 2] = [b"cur", b"new"];
 
 impl Live {
-    /// Looks at a place for these folders.
-    pub fn look<'n>(
-        path: &Path,
-        layout: Layout,
-        names: impl Iterator<Item = &'n str>,
-    ) -> Result<Live, RebuildError> {
+    /// Looks at a place.
+    pub fn look(path: &Path, layout: Layout) -> Result<Live, RebuildError> {
         let mut live = Live { path: path.to_owned(), is_empty: true, folders: BTreeMap::new() };
         let Some(root) = open_root(path)? else { return Ok(live) };
         let there = dirs::names(&root)?;
@@ -51,24 +51,60 @@ impl Live {
         }
         live.is_empty = false;
         let shown = || path.display().to_string();
-        let is_folder = |name: &[u8]| matches!(open_below(&root, &[name.to_vec()]), Ok(Some(_)));
-        if !PARTS.iter().any(|part| is_folder(part)) {
+        if !is_mail(&root) {
             return Err(RebuildError::NotAMaildir { path: shown() });
         }
-        let is_mail =
-            |name: &Vec<u8>| matches!(open_below(&root, &[name.clone(), b"cur".to_vec()]), Ok(Some(_)));
-        let dotted = there.iter().any(|name| name.starts_with(b".") && is_mail(name));
-        let plain = there.iter().any(|name| !name.starts_with(b".") && is_mail(name));
+        let mail = |dotted: bool| {
+            let mut named = there.iter().filter(|name| name.starts_with(b".") == dotted);
+            named.any(|name| matches!(open_below(&root, std::slice::from_ref(name)), Ok(Some(dir)) if is_mail(&dir)))
+        };
+        let (dotted, plain) = (mail(true), mail(false));
         if (layout == Layout::PlusPlus && plain && !dotted) || (layout == Layout::Fs && dotted && !plain) {
             return Err(RebuildError::Layout { path: shown() });
         }
-        for name in names {
-            if let Some(dir) = open_below(&root, &to_maildir(name, layout))? {
-                live.folders.insert(name.to_owned(), LiveFolder::look(&dir)?);
-            }
-        }
+        live.folders.insert("INBOX".to_owned(), LiveFolder::look(&root)?);
+        live.add_below(&root, &[], layout)?;
         Ok(live)
     }
+
+    fn add_below(&mut self, dir: &OpenDir, above: &[Vec<u8>], layout: Layout) -> Result<(), RebuildError> {
+        for name in dirs::names(dir)? {
+            let is_folder = match layout {
+                Layout::PlusPlus => name.starts_with(b"."),
+                Layout::Fs => !name.starts_with(b".") && !PARTS.contains(&name.as_slice()) && name != b"tmp",
+            };
+            // What cannot be opened as a folder is none.
+            let Some(below) =
+                is_folder.then(|| open_below(dir, std::slice::from_ref(&name)).ok().flatten()).flatten()
+            else {
+                continue;
+            };
+            let path: Vec<Vec<u8>> = above.iter().cloned().chain([name]).collect();
+            if is_mail(&below) {
+                let name = folder_name(&path.join(&b'/'));
+                self.folders.insert(name, LiveFolder::look(&below)?);
+            }
+            if layout == Layout::Fs && path.len() < DEPTH_MAX {
+                self.add_below(&below, &path, layout)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders in which a message lies now, but for one of them.
+    pub fn elsewhere<'l>(
+        &'l self,
+        base: &'l [u8],
+        folder: &'l str,
+    ) -> impl Iterator<Item = &'l str> + use<'l> {
+        let others = self.folders.iter().filter(move |(name, _)| name.as_str() != folder && !base.is_empty());
+        others.filter(move |(_, live)| live.bases.contains(base)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Does a folder hold messages?
+fn is_mail(dir: &OpenDir) -> bool {
+    PARTS.iter().any(|part| matches!(open_below(dir, &[part.to_vec()]), Ok(Some(_))))
 }
 
 impl LiveFolder {

@@ -297,9 +297,10 @@ fn replace(from: &OpenDir, to: &OpenDir, path: &[Vec<u8>], placed: &mut Placed) 
     for name in INDEXES {
         move_away(&target, name, &source, name)?;
     }
-    exchange(&source, &target, LIST)?;
-    exchange(&source, &target, KEYWORDS)?;
+    // The list is last: whoever ends us before leaves the live numbering, and the next rebuild replaces all again.
     PARTS.iter().try_for_each(|part| exchange(&source, &target, part))?;
+    exchange(&source, &target, KEYWORDS)?;
+    exchange(&source, &target, LIST)?;
     sync(&target)?;
     // What was there, and what came until this moment, lies in the other folder now.
     placed.live_only += bring((&source, &theirs), (&target, &own), &mut placed.keywords_missing)?;

@@ -94,6 +94,9 @@ fn folders_and_messages_are_picked() {
     let plan = give(&env, "e", &["-n", "--json", "--folder", "*"]).expect(0).json();
     assert_eq!((plan["messages"].as_u64(), plan["folders"].as_array().map(Vec::len)), (Some(3), Some(2)));
     assert!(!env.path("e").exists());
+    // Whoever asked is known.
+    let log = env.mailark(["audit", "--json"]).expect(0).stdout;
+    assert!(log.contains("\"restore\"") && log.contains("alice@example.org"), "{log}");
 }
 
 #[test]
@@ -128,6 +131,8 @@ fn mbox_files_hold_state_and_quote_what_would_cut() {
     let path = other.path("md").join(three);
     assert_eq!(fs::read(&path).unwrap(), message("three", 3));
     assert_eq!(fs::metadata(&path).unwrap().mtime(), MARCH + 3 * DAY);
+    let list = fs::read_to_string(other.path("md/.Archive.2026_mbox/dovecot-uidlist")).unwrap();
+    assert!(list.starts_with("3 V1700000001 N8\n7 :"), "{list}");
     // The UIDs of an mbox are those of the Maildir that is rebuilt from it.
     let mut command = other.command(["restore", "--user", "alice", "--rebuild"]);
     run(command.arg(other.path("rebuilt"))).expect(0);

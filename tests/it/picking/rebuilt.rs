@@ -165,12 +165,15 @@ fn a_live_maildir_of_the_same_numbering_gets_back_what_it_lacks() {
     // A client throws one away for good, and a new one comes.
     ask(&mut open, "STORE 1 +FLAGS (\\Deleted)");
     ask(&mut open, "EXPUNGE");
+    // Another is put into another folder.
+    let kept = before["INBOX"].uid("m4").unwrap();
+    ask(&mut open, &format!("UID MOVE {kept} {}", mailbox.archive));
     mailbox.deliver("INBOX", "later");
     ask(&mut open, "NOOP");
     let live = shown.note_all(&mailbox);
     let lost = before["INBOX"].messages.values().next().unwrap().clone();
     let report = rebuild(&env, &mailbox.maildir, &["--json"]).expect(0).json();
-    assert_eq!(report["merged"], 1, "{report}");
+    assert_eq!((report["merged"].as_u64(), report["moved"].as_u64()), (Some(1), Some(1)), "{report}");
     hand_over(&mailbox);
     ask(&mut open, "NOOP");
     let after = shown.note_all(&mailbox);
@@ -178,6 +181,11 @@ fn a_live_maildir_of_the_same_numbering_gets_back_what_it_lacks() {
     for (uid, seen) in &live["INBOX"].messages {
         assert_eq!(now.messages.get(uid), Some(seen), "live mail is as it was");
     }
+    assert_eq!(
+        (now.uid("m4"), after[&mailbox.archive].uid("m4").is_some()),
+        (None, true),
+        "what moved stays there"
+    );
     let back = now.uid(&lost.id).unwrap();
     assert!(back >= live["INBOX"].next, "a client that saw it go would never look at its old UID again");
     assert_eq!(now.messages[&back], lost, "flags, keywords and date");

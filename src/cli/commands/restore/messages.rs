@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::json;
 
 use super::selected::Selection;
 use super::{RestoreArgs, as_it_lies, letters, rebuild};
 use crate::base::clock;
 use crate::base::interval::Interval;
+use crate::cli::audit;
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::interval;
@@ -215,6 +217,22 @@ fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<i64, String> {
     }
 }
 
+/// Notes who asked for whose mail.
+fn note(args: &RestoreArgs, request: &Request, session: &Session, context: &Context<'_>) {
+    let query = &request.query;
+    let messages: Vec<String> =
+        query.messages.iter().map(|id| String::from_utf8_lossy(id).into_owned()).collect();
+    let place = args.messages.rebuild.as_ref().or(args.to.as_ref());
+    let asked = json!({
+        "folders": query.folders,
+        "messages": messages,
+        "times": request.understood.iter().map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>(),
+        "to": place.map(|place| place.display().to_string()),
+        "dry_run": args.dry_run,
+    });
+    audit::note(context, session.repository.id(), "restore", &asked, &[&query.user]);
+}
+
 /// Restores mail of one user.
 pub fn run(args: &RestoreArgs, user: &str, context: &Context<'_>) -> Result<Exit, Failure> {
     let request = Request::understand(args, user)?;
@@ -225,6 +243,7 @@ pub fn run(args: &RestoreArgs, user: &str, context: &Context<'_>) -> Result<Exit
     session.repository.need_full("restoring mail")?;
     session.sync()?;
     let selection = Selection::make(args, &request, &session, context)?;
+    note(args, &request, &session, context);
     match request.form {
         _ if given_rebuild(args) => rebuild::run(args, &request, &selection, &session, context),
         Form::Files => as_it_lies::run(args, &selection, &session, context),

@@ -1,6 +1,6 @@
 //! `mailark restore --user U --rebuild MAILDIR`: a lost mailbox comes back so that mail clients do not notice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use crate::cli::output::{Side, Table, complain, count, in_zone};
 use crate::cli::progress::Meter;
 use crate::cli::session::Session;
 use crate::mail::folder_name::Layout;
+use crate::mail::letter::Letter;
 use crate::ops::pick::{self, FolderKind, MailFolder, State, Step, Survey};
 use crate::ops::rebuild::place::{self, Staged};
 use crate::ops::rebuild::room::{Observer, Seen, Witness, next_uid};
@@ -72,13 +73,13 @@ pub fn run(
     let written = plan.write((args, request), &reader, &stage, &meter, context);
     meter.finish();
     let placed = written.and_then(|tally| Ok((tally, plan.place(&stage)?)));
-    let (tally, placed) = placed.map_err(|failure| match stage.exists() {
+    let ((tally, moved), placed) = placed.map_err(|failure| match stage.exists() {
         true => failure.hint(format!("what was written so far is in {}", stage.display())),
         false => failure,
     })?;
     let lines = plan.doveadm_lines(&survey.user);
     let ran = doveadm::run(&lines, maildir, &survey.user, context);
-    plan.report((args, selection), (&tally, &placed), (&lines, &ran), context)?;
+    plan.report((args, selection), (&tally, &placed, moved), (&lines, &ran), context)?;
     Ok(if tally.problem_count == 0 && !ran.failed { Exit::Ok } else { Exit::Incomplete })
 }
 
@@ -86,6 +87,36 @@ pub fn run(
 fn plain(maildir: &Path) -> PathBuf {
     let path = maildir.canonicalize().or_else(|_| std::path::absolute(maildir));
     path.unwrap_or_else(|_| maildir.to_owned()).components().collect()
+}
+
+/// Knows which messages were moved to another folder since: they do not come twice.
+struct Moved<'m, 's> {
+    plan: &'m Plan<'s>,
+    reader: &'m BlobReader<'m>,
+    context: &'m Context<'m>,
+    /// What the snapshot's folders held, as far as it was asked for.
+    bases: HashMap<String, HashSet<Vec<u8>>>,
+    count: u64,
+}
+
+impl Moved<'_, '_> {
+    /// Does a message lie in a folder now that did not hold it then? A copy that lay there before is another message.
+    fn has(&mut self, letter: &Letter) -> Result<bool, Failure> {
+        for name in self.plan.live.elsewhere(&letter.base, &letter.folder) {
+            if !self.bases.contains_key(name) {
+                let mut held = HashSet::new();
+                for folder in self.plan.survey.folders.iter().filter(|folder| folder.name == name) {
+                    held.extend(pick::bases(self.reader, folder, self.context.interrupt)?);
+                }
+                self.bases.insert(name.to_owned(), held);
+            }
+            if self.bases.get(name).is_some_and(|held| !held.contains(&letter.base)) {
+                self.count += 1;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Where a folder's numbers are looked for.
@@ -108,8 +139,7 @@ impl<'s> Plan<'s> {
     ) -> Result<Plan<'s>, Failure> {
         let layout = args.messages.layout.unwrap_or_default().into();
         let folders = survey.wanted(&request.query)?;
-        let names = folders.iter().map(|folder| folder.name.as_str());
-        let live = Live::look(maildir, layout, names)?;
+        let live = Live::look(maildir, layout)?;
         let seen = observe(&folders, session, context)?;
         let now = clock::now_seconds();
         let mut fates: Vec<Fate> = Vec::new();
@@ -129,7 +159,7 @@ impl<'s> Plan<'s> {
         Ok(Plan { survey, live, layout, fates, modseq: now })
     }
 
-    /// Writes all folders into `stage`.
+    /// Writes all folders into `stage`; gives also how many messages were left where they lie now.
     fn write(
         &self,
         (args, request): (&RestoreArgs, &Request),
@@ -137,7 +167,7 @@ impl<'s> Plan<'s> {
         stage: &Path,
         meter: &Meter,
         context: &Context<'_>,
-    ) -> Result<Tally, Failure> {
+    ) -> Result<(Tally, u64), Failure> {
         let owners = Owners::new(Accounts::of_this_host(), args.numeric_ids);
         if let Some(folder) = self.survey.folders.first() {
             let name = |name: &[u8]| if name.is_empty() { None } else { Some(name.to_vec()) };
@@ -149,6 +179,7 @@ impl<'s> Plan<'s> {
         let mut writer = MaildirWriter::new(DirSink::new(&target, &owners), self.layout);
         let mut outlet = Outlet::new(Some(&mut writer), meter, false);
         self.survey.broken.iter().for_each(|(path, error)| outlet.broken(path, error));
+        let mut moved = Moved { plan: self, reader, context, bases: HashMap::new(), count: 0 };
         for folder in self.survey.wanted(&request.query)? {
             let Some(fate) = self.fates.iter().find(|fate| fate.name == folder.name) else { continue };
             let state = State::read(reader, folder, context.interrupt)?;
@@ -158,6 +189,7 @@ impl<'s> Plan<'s> {
             let live = self.live.folders.get(&folder.name).filter(|_| fate.way == Way::Merge);
             let source = (reader, context.interrupt, &request.zone);
             pick::letters(source, folder, &state, &request.query, &mut |step| match step {
+                Step::Letter(picked) if moved.has(&picked.letter)? => Ok(()),
                 Step::Letter(picked) if live.is_some_and(|live| live.bases.contains(&picked.letter.base)) => {
                     Ok(())
                 }
@@ -172,7 +204,8 @@ impl<'s> Plan<'s> {
             Some(file) => pick::read_subscriptions(reader, file, context.interrupt)?,
             None => None,
         };
-        outlet.finish(subscriptions.as_deref())
+        let count = moved.count;
+        Ok((outlet.finish(subscriptions.as_deref())?, count))
     }
 
     fn place(&self, stage: &Path) -> Result<Placed, Failure> {
@@ -248,7 +281,7 @@ impl<'s> Plan<'s> {
     fn report(
         &self,
         (args, selection): (&RestoreArgs, &Selection),
-        (tally, placed): (&Tally, &Placed),
+        (tally, placed, moved): (&Tally, &Placed, u64),
         (lines, ran): (&[Vec<String>], &Ran),
         context: &Context<'_>,
     ) -> Result<(), Failure> {
@@ -257,6 +290,7 @@ impl<'s> Plan<'s> {
             let mut object = self.as_json(args, selection);
             object["messages"] = tally.messages().into();
             object["merged"] = placed.merged.into();
+            object["moved"] = moved.into();
             object["live_only"] = placed.live_only.into();
             object["aside"] = placed.aside.as_ref().map(|path| path.display().to_string()).into();
             object["keywords_missing"] = placed.keywords_missing.iter().cloned().collect::<Vec<_>>().into();
@@ -278,6 +312,9 @@ impl<'s> Plan<'s> {
                 "{} messages that only lay there came back as new mail",
                 count(placed.live_only)
             ))?;
+        }
+        if moved > 0 {
+            out.summary(&format!("{} messages lie in another folder by now, and stay there", count(moved)))?;
         }
         if let Some(aside) = &placed.aside {
             out.summary(&format!("what lay there before is in {}", aside.display()))?;
@@ -345,7 +382,7 @@ fn observe(
     session: &Session,
     context: &Context<'_>,
 ) -> Result<BTreeMap<String, Vec<Seen>>, Failure> {
-    let listed = session.snapshots()?.snapshots;
+    let listed = session.look()?.0.snapshots;
     let readers = Readers::new(session, listed.iter())?;
     let mut observer = Observer::default();
     let mut seen: BTreeMap<String, Vec<Seen>> = BTreeMap::new();

@@ -8,7 +8,7 @@ use crate::base::id::{DomainId, HostId};
 use crate::cli::commands::Context;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{complain, local_time};
-use crate::cli::session::Session;
+use crate::cli::session::{Session, complain_of};
 use crate::ops::pick::{self, PickError, Survey};
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::{SnapshotInfo, newest_of_each_job};
@@ -60,10 +60,11 @@ impl Selection {
     ) -> Result<Selection, Failure> {
         let below = wanted_path(args.from.as_ref().and_then(|from| from.path.as_deref()))?;
         let filter = args.filter.to_filter().holding(&below);
-        let listed = session.snapshots()?;
+        let (listed, lost) = session.look()?;
         let snapshot = match &args.from {
             Some(from) => session.snapshot(from.snapshot.text(), &filter)?,
             None => {
+                complain_of(&listed, &lost);
                 let fitting: Vec<SnapshotInfo> =
                     listed.snapshots.iter().filter(|info| filter.fits(info)).cloned().collect();
                 newest_with_user(&fitting, request, session, context)?

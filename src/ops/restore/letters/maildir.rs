@@ -179,6 +179,8 @@ impl<S: Sink> Writer for MaildirWriter<S> {
             return Ok(());
         }
         self.lost.keywords += lost;
+        // An mbox says in its messages which numbering they have.
+        open.validity = open.validity.or(letter.uid.map(|(validity, _)| validity));
         if let Some((validity, uid)) = letter.uid
             && Some(validity) == open.validity
             // A name that would end the line cannot stand in a list.

@@ -95,6 +95,7 @@ impl Writer for MboxFileWriter<'_> {
         }
         let mut text = mbox_writer::from_line(message.sender, letter.arrived_s);
         let names: Vec<Vec<u8>> = open.keywords.iter().map(|(_, name)| name.to_vec()).collect();
+        open.validity = open.validity.or(letter.uid.map(|(validity, _)| validity));
         let mut told = letter.clone();
         told.uid = letter.uid.filter(|(validity, _)| Some(*validity) == open.validity);
         let first = open
