@@ -240,13 +240,13 @@ fn both_halves_work_through_a_pipe() {
     let env = &office.env;
     let first = first_snapshot(env);
     let mailbox = office.mailbox.to_str().unwrap();
-    let sender = env
+    let mut sender = env
         .command(["restore", &first, "--user", "anna@example.org", "--to", "-"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     // The other side has neither repository nor key.
-    let stream = std::process::Stdio::from(sender.stdout.unwrap());
+    let stream = std::process::Stdio::from(sender.stdout.take().unwrap());
     let report = crate::support::run(
         env.command(["apply", "--mailbox", mailbox, "--json"])
             .env_remove("MAILARK_REPO")
@@ -255,6 +255,7 @@ fn both_halves_work_through_a_pipe() {
     )
     .expect(0)
     .json();
+    assert!(sender.wait().unwrap().success());
     assert_eq!(report["deliveries"][0]["brought"], 2, "{report}");
     assert_eq!(restored(&office.mailbox).len(), 2);
 }
