@@ -235,6 +235,22 @@ fn a_restore_gives_mail_to_a_mailbox_in_use() {
 }
 
 #[test]
+fn a_mailbox_that_is_gone_as_a_whole_is_found_in_the_past() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    fs::remove_dir_all(&office.mailbox).unwrap();
+    fs::create_dir_all(env.path("vmail/example.org/bob/Maildir/cur")).unwrap();
+    fs::create_dir_all(env.path("vmail/example.org/bob/Maildir/new")).unwrap();
+    office.backup();
+    let back = env.path("back");
+    env.mailark(["restore", "--user", "anna", "--as", "maildir", "--to", back.to_str().unwrap()])
+        .expect(0)
+        .naming("in no newer snapshot than");
+    assert!(files_below(&back).iter().any(|path| path.to_string_lossy().contains("1700000002.M2.mx")));
+    env.mailark(["restore", "--user", "nobody", "--to", "x"]).expect(1).naming("no mail of 'nobody'");
+}
+
+#[test]
 fn both_halves_work_through_a_pipe() {
     let office = Office::after_the_accident();
     let env = &office.env;

@@ -1,8 +1,10 @@
 //! Mail of one user, message by message, as Maildir, mbox, single files or an archive.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -103,7 +105,10 @@ fn give(
     context: &Context<'_>,
 ) -> Result<Exit, Failure> {
     let head = head_of_stream(args, request, selection, session, context)?;
-    let delivery = give::delivery_args(args);
+    let mut delivery = give::delivery_args(args);
+    if delivery.mailbox.is_none() && delivery.map_user.is_empty() {
+        delivery.mailbox = lives_at(request, selection, session, context)?;
+    }
     let ask =
         delivery::Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
     let mut live = Live::new(&delivery, args.give.flags_only, ask, context);
@@ -129,6 +134,19 @@ fn give(
         return Ok(Exit::Incomplete);
     }
     Ok(exit)
+}
+
+/// Where the backup found the user's mail, if a mailbox is there on this machine.
+fn lives_at(
+    request: &Request,
+    selection: &Selection,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Option<PathBuf>, Failure> {
+    let reader = session.reader(&selection.snapshot)?;
+    let roots = selection.survey(&reader, &request.query.user, context)?.roots();
+    let roots = roots.into_iter().map(|root| PathBuf::from(OsString::from_vec(root)));
+    Ok(roots.into_iter().find(|root| root.join("cur").is_dir()))
 }
 
 /// What a delivery has to know before the first message comes.

@@ -137,7 +137,10 @@ fn newest_with_user(
     }
     match (holding.as_slice(), absent) {
         ([only], _) => Ok((*only).clone()),
-        ([], Some(error)) => Err(error.into()),
+        ([], Some(error)) => match last_with_user(fitting, request, session, context)? {
+            Some(info) => Ok(info),
+            None => Err(error.into()),
+        },
         ([], None) => Err(Failure::new(Kind::User, "no snapshot of that host, job or tag")
             .hint("'mailark snapshots' lists them")),
         (several, _) => {
@@ -149,6 +152,38 @@ fn newest_with_user(
             Err(Failure::new(Kind::User, text))
         }
     }
+}
+
+/// Snapshots that are looked into for a user whom the newest does not know.
+const LOOKED_INTO_MAX: usize = 1_000;
+
+/// The last snapshot that held mail of somebody whose mail is gone as a whole; one that looks too small only after all
+/// others.
+fn last_with_user(
+    fitting: &[SnapshotInfo],
+    request: &Request,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Option<SnapshotInfo>, Failure> {
+    let mut past: Vec<&SnapshotInfo> = fitting.iter().collect();
+    past.sort_by_key(|info| (info.snapshot.suspect.is_some(), std::cmp::Reverse(info.snapshot.started)));
+    let user = &request.query.user;
+    for info in past.into_iter().take(LOOKED_INTO_MAX) {
+        let reader = session.reader(info)?;
+        let name = info.hash.short();
+        let users = &context.settings.users;
+        match pick::survey(&reader, (&info.snapshot, &name), users, user, b"/", context.interrupt) {
+            Ok(_) => {
+                let at = local_time(info.snapshot.started.into());
+                let shown = crate::base::bytes::display(user.as_bytes());
+                complain(&format!("mail of {shown} is in no newer snapshot than {name} of {at}\n"));
+                return Ok(Some(info.clone()));
+            }
+            Err(PickError::NoSuchUser { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 impl Request {
