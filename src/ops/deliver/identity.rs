@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::dirs::{self, trouble};
 use super::mailbox::Mailbox;
 use super::{Part, Result};
-use crate::base::limits;
+use crate::base::{clock, limits};
 use crate::mail::maildir;
 use crate::mail::uidlist::Uidlist;
 use crate::source::dir::OpenDir;
@@ -51,6 +51,30 @@ pub(super) struct Known {
     pub(super) path: Vec<u8>,
     /// As people call it.
     pub(super) text: String,
+}
+
+/// How often a folder is listed in which names change meanwhile.
+const LISTINGS_MAX: usize = 5;
+/// A change that is older than this shows in the folder's time, seconds.
+const SETTLED_SECONDS: i64 = 1;
+
+/// Names by what identifies them: a listing may miss a message that is renamed meanwhile, two hardly miss the same.
+fn steady_names(dir: &OpenDir) -> Result<HashMap<Box<[u8]>, Box<[u8]>>> {
+    let trouble = trouble("list", dir, b"");
+    let mut all = HashMap::new();
+    for _ in 0..LISTINGS_MAX {
+        let before = dir.meta().map_err(&trouble)?;
+        let (names, outcome) = dir.names();
+        outcome.map_err(&trouble)?;
+        let known = all.len();
+        all.extend(names.into_iter().map(|(_, name)| (maildir::base(&name).into(), name)));
+        let quiet = dir.meta().map_err(&trouble)?.mtime() == before.mtime()
+            && clock::now_seconds() - before.mtime_s > SETTLED_SECONDS;
+        if quiet || all.len() == known {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// All messages of a mailbox; some 120 bytes each.
@@ -104,9 +128,7 @@ impl Identities {
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(trouble("open", &mailbox.root, &place)(errno)),
             };
-            let (names, outcome) = dir.names();
-            outcome.map_err(trouble("list", &dir, b""))?;
-            for (_, name) in names.iter().filter(|(_, name)| !name.starts_with(b".")) {
+            for name in steady_names(&dir)?.values().filter(|name| !name.starts_with(b".")) {
                 self.add(folder, part, name, false, &guids);
             }
         }

@@ -270,7 +270,15 @@ impl Work {
             Err(errno) => return Err(trouble("open", &self.mailbox.root, &path)(errno)),
         };
         let held = self.held(number)?;
-        let taken = self.take_letters(number, &folder, &held)?;
+        // A listing may miss a name that changes meanwhile: until nothing more is found.
+        let mut taken = 0;
+        loop {
+            let more = self.take_letters(number, &folder, &held)?;
+            taken += more;
+            if more == 0 {
+                break;
+            }
+        }
         let already = population(&held)? as u64;
         self.moved.messages += taken;
         self.moved.left += total.saturating_sub(already);
