@@ -90,6 +90,8 @@ fn named(text: &str, zone: &TimeZone, now: Timestamp) -> Option<Named> {
             let day: Date = text.parse().ok()?;
             days(day, day.tomorrow().ok()?)
         }
+        // ISO 8601 has shorter dates too, which are as often a mistake.
+        _ if digits => None,
         _ => {
             // With an offset it is a moment by itself.
             if let Ok(moment) = text.parse::<Timestamp>() {
