@@ -227,9 +227,9 @@ impl Copies<'_> {
         if all_listed {
             return bytes;
         }
-        let validity = u32::try_from(self.shown_at.div_euclid(1_000_000_000)).unwrap_or(1).max(1);
-        // A snapshot made in the second in which the mailbox was: the numbers are ours all the same.
-        let validity = if validity == list.header.validity { validity.saturating_add(1) } else { validity };
+        let begun = u32::try_from(self.shown_at.div_euclid(1_000_000_000)).unwrap_or_default().max(2);
+        // A mailbox may be as young as the snapshot.
+        let validity = if begun == list.header.validity { begun ^ 1 } else { begun };
         let header = Header { validity, next: list.next_uid(), ..list.header };
         let mut own = UidlistWriter::new(&header);
         list.lines().for_each(|line| own.push(&line));
