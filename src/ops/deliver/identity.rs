@@ -58,8 +58,11 @@ const LISTINGS_MAX: usize = 5;
 /// A change that is older than this shows in the folder's time, seconds.
 const SETTLED_SECONDS: i64 = 1;
 
+/// Base names, and the names that they stand under.
+type Names = HashMap<Box<[u8]>, Box<[u8]>>;
+
 /// Names by what identifies them: a listing may miss a message that is renamed meanwhile, two hardly miss the same.
-fn steady_names(dir: &OpenDir) -> Result<HashMap<Box<[u8]>, Box<[u8]>>> {
+fn steady_names(dir: &OpenDir) -> Result<Names> {
     let trouble = trouble("list", dir, b"");
     let mut all = HashMap::new();
     for _ in 0..LISTINGS_MAX {
