@@ -10,6 +10,7 @@ use bincode::{Decode, Encode};
 use super::codec::{self, FormatError, Result};
 use super::content::Content;
 use super::page_wire;
+pub use super::page_wire::{Line, Outline};
 use super::snapshot::{Totals, Tree};
 use crate::base::id::BlobId;
 use crate::base::limits;
@@ -149,15 +150,37 @@ impl Page {
     }
 
     fn check(&self) -> Result<()> {
-        let names: Vec<&[u8]> = match self {
-            Page::Leaf(entries) => entries.iter().map(|entry| entry.name.as_slice()).collect(),
-            Page::Fence(fences) => fences.iter().map(|fence| fence.first.as_slice()).collect(),
-        };
-        codec::agree(!names.is_empty(), "empty page")?;
-        codec::limit("entries of a page", names.len() as u64, limits::PAGE_ENTRIES_MAX as u64)?;
-        codec::agree(names.windows(2).all(|pair| pair[0] < pair[1]), "order of names in a page")?;
-        names.into_iter().try_for_each(check_name)
+        match self {
+            Page::Leaf(entries) => check_entries(entries),
+            Page::Fence(fences) => check_names(fences.iter().map(|fence| fence.first.as_slice())),
+        }
     }
+}
+
+/// The columns of a leaf.
+pub(super) fn columns(bytes: &[u8]) -> Result<page_wire::Columns> {
+    codec::limit("bytes of a page", bytes.len() as u64, limits::PAGE_BYTES_MAX as u64)?;
+    match codec::decode(bytes, "page")? {
+        Wire::Leaf(columns) => Ok(*columns),
+        Wire::Fence(_) => Err(FormatError::Inconsistent { what: "level of a page" }),
+    }
+}
+
+pub(super) fn check_entries(entries: &[Entry]) -> Result<()> {
+    check_names(entries.iter().map(|entry| entry.name.as_slice()))
+}
+
+/// Names of a page: some, not too many, legal, in order.
+pub(super) fn check_names<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<()> {
+    codec::agree(names.len() > 0, "empty page")?;
+    codec::limit("entries of a page", names.len() as u64, limits::PAGE_ENTRIES_MAX as u64)?;
+    let mut before: &[u8] = b"";
+    for name in names {
+        check_name(name)?;
+        codec::agree(before < name, "order of names in a page")?;
+        before = name;
+    }
+    Ok(())
 }
 
 /// Refuses a name that no folder can hold.

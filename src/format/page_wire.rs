@@ -3,6 +3,8 @@
 //! A Dovecot name says its own modification time (`1702054054.M1P2.host,S=2229,W=2276:2,S`) and its size; where
 //! they agree with the entry they are left out and marked in `name_forms`.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -13,6 +15,10 @@ use super::page::{Entry, File, Node, Owner, Xattr};
 use super::snapshot::Tree;
 use crate::base::id::BlobId;
 use crate::base::limits;
+
+mod outline;
+
+pub use outline::{Line, Outline};
 
 /// A leaf page as it is stored; all columns have one element per entry unless they say otherwise.
 #[derive(Encode, Decode)]
@@ -107,27 +113,36 @@ fn strip_vsize(bytes: &[u8], size: u64) -> Option<(u32, &[u8])> {
     Some((excess, rest))
 }
 
-fn lengthen(form: u8, rest: &[u8], mtime: i64, size: u64, vsize_excess: u32) -> Result<Vec<u8>> {
-    let mut name = Vec::with_capacity(rest.len() + 32);
+fn put_number(number: impl Display, name: &mut Vec<u8>) {
+    write!(name, "{number}").expect("memory takes what is written");
+}
+
+/// Appends the whole name.
+fn lengthen(
+    (form, rest): (u8, &[u8]),
+    mtime: i64,
+    size: u64,
+    vsize_excess: u32,
+    name: &mut Vec<u8>,
+) -> Result<()> {
     if form & FORM_TIME != 0 {
-        name.extend_from_slice(mtime.to_string().as_bytes());
+        put_number(mtime, name);
     }
     if form & FORM_SIZE == 0 {
         name.extend_from_slice(rest);
-        return Ok(name);
+        return Ok(());
     }
     let at =
         memchr::memmem::find(rest, b",S=").ok_or(FormatError::Inconsistent { what: "form of a name" })?;
     let (before, after) = rest.split_at(at + 3);
     name.extend_from_slice(before);
-    name.extend_from_slice(size.to_string().as_bytes());
+    put_number(size, name);
     if form & FORM_VSIZE != 0 {
-        let vsize = size.saturating_add(vsize_excess.into());
         name.extend_from_slice(b",W=");
-        name.extend_from_slice(vsize.to_string().as_bytes());
+        put_number(size.saturating_add(vsize_excess.into()), name);
     }
     name.extend_from_slice(after);
-    Ok(name)
+    Ok(())
 }
 
 pub(super) fn to_columns(entries: &[Entry]) -> Columns {
@@ -384,7 +399,8 @@ impl Rest<'_> {
         let stored = take_slice(&mut self.names, *self.name_lengths.next()?)?;
         let size = if let Node::File(file) = &node { file.size } else { 0 };
         let excess = if form & FORM_VSIZE != 0 { *self.vsize_excess.next()? } else { 0 };
-        let name = lengthen(form, stored, mtime_s, size, excess)?;
+        let mut name = Vec::with_capacity(stored.len() + 32);
+        lengthen((form, stored), mtime_s, size, excess, &mut name)?;
         Ok(Entry { name, mode, owner, mtime_s, mtime_ns, xattrs, node })
     }
 
@@ -420,8 +436,9 @@ mod tests {
             let short = shorten(name.as_bytes(), 1700, 1234);
             let found = (short.form, short.vsize_excess, String::from_utf8(short.rest.clone()).unwrap());
             assert_eq!(found, (form, excess, rest.to_owned()), "{name}");
-            let long = lengthen(short.form, &short.rest, 1700, 1234, short.vsize_excess);
-            assert_eq!(long.as_deref(), Ok(name.as_bytes()));
+            let mut long = Vec::new();
+            lengthen((short.form, &short.rest), 1700, 1234, short.vsize_excess, &mut long).unwrap();
+            assert_eq!(long, name.as_bytes());
         }
     }
 }

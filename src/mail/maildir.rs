@@ -14,19 +14,21 @@ pub struct MaildirName<'a> {
     pub wire_size: Option<u64>,
 }
 
+/// Bytes of `:2,`.
+const FLAGS_MARK_BYTES: usize = 3;
+
 /// Takes a file name apart; total, any bytes give an answer.
 pub fn parse(name: &[u8]) -> MaildirName<'_> {
-    let cut = name.windows(3).position(|three| matches!(three, [b':' | b';' | b'!', b'2', b',']));
-    let (base, flags) = match cut {
-        Some(at) => (&name[..at], Some(&name[at + 3..])),
-        None => (name, None),
-    };
+    let base = base(name);
+    let flags = name.get(base.len() + FLAGS_MARK_BYTES..);
     MaildirName { base, flags, size: number_after(base, b"S="), wire_size: number_after(base, b"W=") }
 }
 
 /// The base name: `parse(name).base`.
 pub fn base(name: &[u8]) -> &[u8] {
-    parse(name).base
+    let mut marks = memchr::memchr3_iter(b':', b';', b'!', name);
+    let cut = marks.find(|&at| name[at + 1..].starts_with(b"2,"));
+    &name[..cut.unwrap_or(name.len())]
 }
 
 /// True for a name that a mail program would give to a message: it begins with seconds and a dot, or has

@@ -8,6 +8,10 @@ use crate::format::page::{Entry, Fence, Node, Page};
 use crate::format::snapshot::{Totals, Tree};
 use crate::mail::maildir;
 
+mod outlines;
+
+pub use outlines::{Leaf, OutlinedLeaf, Outlines};
+
 /// No page is cut before this many entries.
 const PAGE_ENTRIES_MIN: usize = 32;
 /// Up to here one name in 128 cuts, then one in 8.
@@ -96,6 +100,26 @@ impl<'a> TreeBuilder<'a> {
         let page = store(&Page::Leaf(entries).encode())?;
         self.add_fence(0, Fence { first, page, totals }, &last, store)?;
         Ok(Some(page))
+    }
+
+    /// Adds a stored page as a whole: its next entries, from `first` to `last`, are those of the folder; false, and
+    /// nothing is added, when no page begins with the first of them.
+    ///
+    /// It must have been cut after its last entry, unless the folder ends with it: so it is the page that these entries
+    /// would give again.
+    pub fn push_page<E>(
+        &mut self,
+        page: BlobId,
+        (first, last): (&[u8], &[u8]),
+        totals: Totals,
+        store: &mut impl FnMut(&[u8]) -> Result<BlobId, E>,
+    ) -> Result<bool, E> {
+        if !self.entries.is_empty() {
+            return Ok(false);
+        }
+        self.totals += totals;
+        self.add_fence(0, Fence { first: first.to_vec(), page, totals }, last, store)?;
+        Ok(true)
     }
 
     /// Adds a page that ends with `last` to the fences of `level`, closing the fence page where the name says so.
@@ -202,6 +226,8 @@ pub struct Awaited {
     pub page: BlobId,
     /// Fences between it and the leaves.
     pub level: u8,
+    /// What the fence above it, or the folder's entry, says is below.
+    totals: Totals,
     /// Its first name; empty for the top page, of which nothing is known.
     first: Vec<u8>,
     /// All its names come before this one.
@@ -211,7 +237,8 @@ pub struct Awaited {
 impl Awaited {
     /// The top page of a folder, if it is not empty.
     pub fn top(tree: &Tree) -> Option<Awaited> {
-        Some(Awaited { page: tree.root?, level: tree.levels, first: Vec::new(), before: None })
+        let (level, totals) = (tree.levels, tree.totals);
+        Some(Awaited { page: tree.root?, level, totals, first: Vec::new(), before: None })
     }
 
     /// The name it has to begin with; empty when that is not known.
@@ -245,8 +272,13 @@ impl Awaited {
             Page::Leaf(entries) => (&entries[0].name, &entries[entries.len() - 1].name),
             Page::Fence(fences) => (&fences[0].first, &fences[fences.len() - 1].first),
         };
+        self.holds(first, last)
+    }
+
+    /// May a page with these names stand here?
+    fn holds<E: std::error::Error>(&self, first: &[u8], last: &[u8]) -> Result<(), TreeError<E>> {
         let begins_right = self.first.is_empty() || *first == self.first;
-        if begins_right && self.before.as_ref().is_none_or(|before| last < before) {
+        if begins_right && self.before.as_ref().is_none_or(|before| last < before.as_slice()) {
             return Ok(());
         }
         Err(TreeError::Page { page: self.page, detail: "names are out of order".to_owned() })
@@ -258,7 +290,9 @@ impl Awaited {
         let ends: Vec<_> = fences.iter().skip(1).map(|fence| Some(fence.first.clone())).collect();
         let ends = ends.into_iter().chain([self.before]);
         let below = fences.into_iter().zip(ends);
-        below.map(|(fence, before)| Awaited { page: fence.page, level, first: fence.first, before }).collect()
+        let await_it =
+            |(Fence { first, page, totals }, before)| Awaited { page, level, totals, first, before };
+        below.map(await_it).collect()
     }
 }
 

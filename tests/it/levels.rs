@@ -80,6 +80,40 @@ fn an_untouched_mailbox_is_neither_listed_nor_looked_at() {
     assert_eq!(number(&report, "/new_bytes"), 0, "{report}");
 }
 
+/// Pages of the parent are taken over where nothing changed: in front, in the middle and at the end of a folder it must
+/// be the listing that reading everything gives, which then stores nothing new.
+#[test]
+fn a_listing_is_the_same_whether_its_pages_are_taken_over_or_made_anew() {
+    let server = Server::new();
+    let sent = "alice/.Sent";
+    server.tree.maildir(sent, 2_000..3_000);
+    std::thread::sleep(SETTLED);
+    server.backup();
+    let cur = server.tree.path(sent).join("cur");
+    let names = || {
+        let mut names: Vec<PathBuf> =
+            fs::read_dir(&cur).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let deliver = |name: &str, number| drop(server.tree.file(format!("{sent}/cur/{name}"), mail(number)));
+    let changes: [&dyn Fn(&[PathBuf]); 6] = [
+        &|_| deliver("0000000001.M1P1.mx:2,", 5_000),
+        &|_| deliver("9999999999.M1P1.mx:2,", 5_001),
+        &|names| fs::rename(&names[500], PathBuf::from(format!("{}T", names[500].display()))).unwrap(),
+        &|names| names.iter().skip(200).step_by(97).for_each(|name| fs::remove_file(name).unwrap()),
+        &|names| names.iter().rev().take(70).for_each(|name| fs::remove_file(name).unwrap()),
+        &|names| set_mode(&names[300], 0o640),
+    ];
+    for (n, change) in changes.iter().enumerate() {
+        change(&names());
+        let report = server.backup();
+        assert!(number(&report, "/files_read") <= 2, "{n}: {report}");
+        let again = server.backup_with(&["--reread"]);
+        assert_eq!(number(&again, "/new_bytes"), 0, "{n}: {again}");
+    }
+}
+
 #[test]
 fn flags_moves_and_copies_read_nothing() {
     let server = Server::new();

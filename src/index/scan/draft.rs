@@ -35,12 +35,13 @@ impl Draft {
         self.seen.insert(key.number());
     }
 
-    /// A folder that was listed: its state, and the pages of its listing with the traces of their entries.
+    /// A folder that was listed: its state, and the pages of its listing with the traces of their entries; without them
+    /// for a page whose traces are as they were.
     pub fn put(
         &mut self,
         key: &FolderKey,
         state: &FolderState,
-        pages: &[(BlobId, Vec<Trace>)],
+        pages: &[(BlobId, Option<Vec<Trace>>)],
     ) -> Result<()> {
         let number = key.number();
         self.seen.insert(number);
@@ -50,8 +51,10 @@ impl Draft {
             .execute(params![number, state, folder_checksum(number, &state)])?;
         let mut there = self.leaves(number)?;
         for (page, found) in pages {
+            let before = there.remove(page);
+            let Some(found) = found else { continue };
             let bytes = traces::encode(found);
-            match there.remove(page) {
+            match before {
                 Some((_, before)) if before == bytes => continue,
                 Some((leaf, before)) => self.remove_leaf(leaf, &before)?,
                 None => {}

@@ -18,8 +18,8 @@ fn trace(inode: u64) -> Trace {
     Trace { inode, birth: 1_000 + inode as i64, ctime: 2_000 }
 }
 
-fn page(n: u8, inodes: &[u64]) -> (BlobId, Vec<Trace>) {
-    (BlobId([n; 16]), inodes.iter().copied().map(trace).collect())
+fn page(n: u8, inodes: &[u64]) -> (BlobId, Option<Vec<Trace>>) {
+    (BlobId([n; 16]), Some(inodes.iter().copied().map(trace).collect()))
 }
 
 #[test]
@@ -43,6 +43,28 @@ fn what_was_committed_is_found_again() {
     let spot = Spot { page: BlobId([1; 16]), position: 1, trace: trace(11) };
     assert_eq!(cache.spots(11).unwrap(), [spot]);
     assert!(cache.spots(0).unwrap().is_empty() && cache.spots(13).unwrap().is_empty());
+}
+
+#[test]
+fn a_page_without_traces_keeps_those_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = FolderKey::of(b"/var/vmail/alice/cur");
+    let cache = ScanCache::open(dir.path(), &owner("mail")).unwrap();
+    let mut draft = cache.draft().unwrap();
+    draft.put(&key, &state(1), &[page(1, &[10, 11]), page(2, &[12])]).unwrap();
+    draft.commit(&binding(1)).unwrap();
+    let cache = ScanCache::open(dir.path(), &owner("mail")).unwrap();
+    let mut draft = cache.draft().unwrap();
+    // One is as it was, one is new, one is gone; of the last nothing was known.
+    draft.put(&key, &state(2), &[(BlobId([1; 16]), None), page(3, &[13]), (BlobId([4; 16]), None)]).unwrap();
+    draft.commit(&binding(2)).unwrap();
+    let cache = ScanCache::open(dir.path(), &owner("mail")).unwrap();
+    let traces = cache.traces(&key).unwrap();
+    let of_page = |n: u8, entries| traces.of_page(&BlobId([n; 16]), entries);
+    assert_eq!(of_page(1, 2), Some(vec![trace(10), trace(11)]));
+    assert_eq!(of_page(3, 1), Some(vec![trace(13)]));
+    assert_eq!((of_page(2, 1), of_page(4, 1)), (None, None));
+    assert!(cache.spots(12).unwrap().is_empty() && cache.spots(10).unwrap().len() == 1);
 }
 
 #[test]
@@ -135,7 +157,7 @@ fn damage_is_never_believed() {
             assert!(found.is_none_or(|found| found == state(n as u8)), "{at}");
             let traces = cache.traces(key).unwrap_or_default().of_page(&BlobId([n as u8; 16]), 2);
             assert!(
-                traces.is_none_or(|found| found == page(0, &[n as u64 * 2 + 1, n as u64 * 2 + 2]).1),
+                traces.is_none_or(|found| Some(found) == page(0, &[n as u64 * 2 + 1, n as u64 * 2 + 2]).1),
                 "{at}"
             );
             for spot in cache.spots(n as u64 * 2 + 2).unwrap_or_default() {

@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::scan::Sight;
+use super::scan::{SeenPage, Sight};
+use super::whole_page::WholePage;
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, Node};
 use crate::format::snapshot::Tree;
@@ -18,6 +19,8 @@ use crate::source::meta::{Kind, Meta};
 pub enum Slot {
     /// An entry of the snapshot, and what the next run is to know of it.
     Entry(Box<Entry>, Trace),
+    /// The entries of this and the names that follow, all as they were: a page of the parent.
+    Page(Box<WholePage>),
     /// Nothing: it vanished, or could not be read.
     Nothing,
 }
@@ -32,7 +35,7 @@ struct Assembly<'a> {
     /// Traces of the page at hand.
     traces: Vec<Trace>,
     /// The pages before it.
-    pages: Vec<(BlobId, Vec<Trace>)>,
+    pages: Vec<SeenPage>,
     /// Bytes of all pages, where they are kept at hand.
     contents: Vec<(BlobId, Vec<u8>)>,
 }
@@ -142,8 +145,23 @@ impl<'a> FolderJob<'a> {
                 Some(Slot::Entry(entry, trace)) => {
                     assembly.traces.push(trace);
                     if let Some(page) = builder.push(*entry, store)? {
-                        assembly.pages.push((page, std::mem::take(&mut assembly.traces)));
+                        assembly.pages.push((page, Some(std::mem::take(&mut assembly.traces))));
                     }
+                }
+                Some(Slot::Page(whole)) => {
+                    assembly.next += whole.count();
+                    if builder.push_page(whole.page, whole.bounds(), whole.totals, store)? {
+                        assembly.pages.push((whole.page, None));
+                        continue;
+                    }
+                    // It does not begin where a page does, for something before it has changed.
+                    for (entry, trace) in whole.take_apart()? {
+                        assembly.traces.push(trace);
+                        if let Some(page) = builder.push(entry, store)? {
+                            assembly.pages.push((page, Some(std::mem::take(&mut assembly.traces))));
+                        }
+                    }
+                    continue;
                 }
                 Some(Slot::Nothing) => assembly.is_lacking = true,
             }
@@ -152,7 +170,7 @@ impl<'a> FolderJob<'a> {
         assembly.slots = Vec::new();
         let mut builder = assembly.builder.take().expect("present above");
         if let Some(page) = builder.close_leaf(store)? {
-            assembly.pages.push((page, std::mem::take(&mut assembly.traces)));
+            assembly.pages.push((page, Some(std::mem::take(&mut assembly.traces))));
         }
         let tree = builder.finish(store)?;
         if let Some(sight) = &self.sight {

@@ -21,6 +21,7 @@ mod stream;
 mod suspect;
 mod unchanged;
 mod walker;
+mod whole_page;
 mod worker;
 
 use std::ffi::OsString;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::reason::{Same, Why};
 use super::scan::Recall;
+use super::whole_page::{OwnerOf, WholePage, are_as_they_were};
 use crate::base::id::BlobId;
 use crate::format::page::{Entry, File, Node, Xattr};
 use crate::format::snapshot::Tree;
@@ -14,7 +15,7 @@ use crate::index::scan::Trace;
 use crate::mail::maildir;
 use crate::repo::RepoError;
 use crate::repo::reader::{Blob, BlobReader};
-use crate::repo::tree::{Leaves, TreeError};
+use crate::repo::tree::{Leaf, OutlinedLeaf, Outlines, TreeError};
 use crate::source::dir::Listed;
 use crate::source::meta::{Kind, Meta};
 use crate::source::shape::is_of_messages;
@@ -41,11 +42,13 @@ impl AsRef<[u8]> for PageBytes {
 }
 
 type Fetch<'a> = Box<dyn FnMut(&BlobId) -> Result<PageBytes, RepoError> + 'a>;
-type Pages<'a> = Box<dyn Iterator<Item = Result<(BlobId, Vec<Entry>), TreeError<RepoError>>> + 'a>;
+type Pages<'a> = Box<dyn Iterator<Item = Result<Leaf, TreeError<RepoError>>> + 'a>;
 
 /// The same folder in the parent snapshot, walked along with the new listing.
 pub struct ParentFolder<'a> {
     pages: Option<Pages<'a>>,
+    /// The page at hand, not taken apart yet: then `entries` is empty.
+    leaf: Option<Box<OutlinedLeaf>>,
     /// Entries of the page at hand, with what the scan cache knows of them, if anything.
     entries: VecDeque<(Entry, Option<Trace>)>,
     recall: Arc<Recall>,
@@ -93,6 +96,7 @@ impl<'a> ParentFolder<'a> {
     pub fn none() -> ParentFolder<'a> {
         ParentFolder {
             pages: None,
+            leaf: None,
             entries: VecDeque::new(),
             recall: Arc::default(),
             started: 0,
@@ -113,22 +117,69 @@ impl<'a> ParentFolder<'a> {
             Some(bytes) if reader.proves_page(id, bytes) => Ok(PageBytes::AtHand(bytes.clone())),
             _ => reader.page(id).map(PageBytes::Read),
         });
-        let pages: Pages<'a> = Box::new(Leaves::new(tree, fetch));
+        let pages: Pages<'a> = Box::new(Outlines::new(tree, fetch));
         let of_messages = is_of_messages(name);
-        ParentFolder { pages: Some(pages), entries: VecDeque::new(), recall, started, of_messages }
+        let entries = VecDeque::new();
+        ParentFolder { pages: Some(pages), leaf: None, entries, recall, started, of_messages }
+    }
+
+    /// Turns to the next page when the one at hand is used up; false when there is none or it cannot be read.
+    fn turn(&mut self) -> bool {
+        while self.leaf.is_none() && self.entries.is_empty() {
+            match self.pages.as_mut().and_then(Iterator::next) {
+                Some(Ok(Leaf::Outlined(leaf))) => self.leaf = Some(leaf),
+                Some(Ok(Leaf::Whole(page, entries))) => self.spread(page, entries),
+                _ => {
+                    self.pages = None;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn spread(&mut self, page: BlobId, entries: Vec<Entry>) {
+        let traces = self.recall.traces.of_page(&page, entries.len());
+        let traces = traces.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+        self.entries = entries.into_iter().zip(traces).collect();
+    }
+
+    /// The next page, if all of it stands at the beginning of what is `listed`, as it was: then its names need not be
+    /// asked for any more. It is left where it is unless the page `may_serve`.
+    pub fn whole_page(
+        &mut self,
+        listed: &[Listed],
+        owner_of: OwnerOf<'_>,
+        may_serve: &dyn Fn(&BlobId) -> bool,
+    ) -> Option<WholePage> {
+        if !self.of_messages || !self.entries.is_empty() || !self.turn() {
+            return None;
+        }
+        let leaf = self.leaf.as_ref()?;
+        let count = leaf.outline.count();
+        let there = listed.get(..count)?;
+        // The last page was not cut by a name, so nothing may follow.
+        if leaf.is_last && listed.len() > count {
+            return None;
+        }
+        let traces = self.recall.traces.of_page(&leaf.page, count)?;
+        if !are_as_they_were(leaf, &traces, there, owner_of) || !may_serve(&leaf.page) {
+            return None;
+        }
+        Some(WholePage::new(*self.leaf.take()?, traces))
     }
 
     /// The next entry, unless there is none or a page cannot be read: then everything that follows is new, which
     /// costs time, and no mail.
     fn peek(&mut self) -> Option<&(Entry, Option<Trace>)> {
-        while self.entries.is_empty() {
-            let Some(Ok((page, entries))) = self.pages.as_mut()?.next() else {
-                self.pages = None;
-                return None;
-            };
-            let traces = self.recall.traces.of_page(&page, entries.len());
-            let traces = traces.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
-            self.entries = entries.into_iter().zip(traces).collect();
+        if !self.turn() {
+            return None;
+        }
+        if let Some(leaf) = self.leaf.take() {
+            match leaf.outline.into_entries() {
+                Ok(entries) => self.spread(leaf.page, entries),
+                Err(_) => self.pages = None,
+            }
         }
         self.entries.front()
     }

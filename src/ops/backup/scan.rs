@@ -27,6 +27,9 @@ const SAMPLE: u64 = 64;
 
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
+/// A page of a listing with the traces of its entries; without them when they are as they were.
+pub type SeenPage = (BlobId, Option<Vec<Trace>>);
+
 /// What a run saw of one folder.
 pub enum Sighting {
     /// It is as it was.
@@ -37,8 +40,8 @@ pub enum Sighting {
         key: FolderKey,
         /// What was seen of it.
         state: FolderState,
-        /// The pages of its listing, with the traces of their entries.
-        pages: Vec<(BlobId, Vec<Trace>)>,
+        /// The pages of its listing.
+        pages: Vec<SeenPage>,
         /// Bytes of all pages, of a folder that is listed in every run.
         contents: Vec<(BlobId, Vec<u8>)>,
     },
@@ -85,17 +88,13 @@ impl Sight {
     }
 
     /// Tells it. A folder of which something is missing is listed again next time.
-    pub fn tell(
-        &self,
-        tree: &Tree,
-        pages: Vec<(BlobId, Vec<Trace>)>,
-        contents: Vec<(BlobId, Vec<u8>)>,
-        is_whole: bool,
-    ) {
+    pub fn tell(&self, tree: &Tree, pages: Vec<SeenPage>, contents: Vec<(BlobId, Vec<u8>)>, is_whole: bool) {
         let stamp = self.state.stamp.filter(|_| is_whole);
         let state = FolderState { stamp, root: tree.root, ..self.state };
-        let is_known = self.before.state == Some(state)
-            && pages.iter().all(|(page, traces)| self.before.traces.are(page, traces));
+        let as_it_was = |(page, traces): &SeenPage| {
+            traces.as_ref().is_none_or(|traces| self.before.traces.are(page, traces))
+        };
+        let is_known = self.before.state == Some(state) && pages.iter().all(as_it_was);
         let key = self.key;
         let sighting = match is_known {
             true => Sighting::Kept(key),

@@ -3,6 +3,7 @@
 
 mod held;
 mod late;
+mod whole;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -87,6 +88,8 @@ struct Look<'p> {
     of_messages: bool,
     /// It has its turn to be looked at closely.
     is_due: bool,
+    /// Pages of the parent whose files are as they were may be taken over.
+    takes_pages: bool,
 }
 
 /// A folder's path in the snapshot.
@@ -294,12 +297,18 @@ impl<'a, 'p> Walker<'a, 'p> {
         let mut holding = Holding::new(&folder, known.0.as_ref());
         let entries = std::mem::take(&mut folder.entries);
         let mut look = self.look(&folder, logical, known);
+        look.takes_pages &= scope.is_none();
         let (folder_name, shape) = (folder.name().to_vec(), folder.shape);
         let around = Around { job, dir: folder.dir.clone(), folder_name, shape, scope };
         let mut folders: Vec<(Name, usize, Option<Tree>)> = Vec::new();
         let (mut list, mut batch) = (None, Vec::new());
         let mut batch_bytes = 0;
-        for (slot, listed) in entries.into_iter().enumerate() {
+        let names = entries.len();
+        let mut entries = entries.into_iter();
+        loop {
+            self.take_pages(&mut look, &around.job, (names, &mut entries))?;
+            let slot = names - entries.len();
+            let Some(listed) = entries.next() else { break };
             let known = look.parent.look_up(&listed);
             if listed.kind == Kind::Directory {
                 let Known::Folder(entry, tree) = known else {
@@ -363,7 +372,8 @@ impl<'a, 'p> Walker<'a, 'p> {
             }
             _ => ParentFolder::none(),
         };
-        Look { parent, path: path_of(folder, logical), of_messages, is_due }
+        let takes_pages = of_messages && !is_due && !self.shared.presence.doubtful;
+        Look { parent, path: path_of(folder, logical), of_messages, is_due, takes_pages }
     }
 
     /// The entry of a folder of messages that nobody touched since the parent.

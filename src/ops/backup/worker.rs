@@ -222,7 +222,8 @@ impl<'a> Worker<'a> {
         job.deliver(slots, &mut |page| local.put(BlobKind::Tree, page))
     }
 
-    fn owner(&mut self, uid: u32, gid: u32) -> Arc<Owner> {
+    /// An owner with the names that its numbers have on this host.
+    pub fn owner(&mut self, uid: u32, gid: u32) -> Arc<Owner> {
         let accounts = &self.shared.accounts;
         let owner = self.owners.entry((uid, gid)).or_insert_with(|| {
             let user = accounts.user(uid).unwrap_or_default().to_vec();
