@@ -82,6 +82,9 @@ fn an_untouched_mailbox_is_neither_listed_nor_looked_at() {
 
 /// Pages of the parent are taken over where nothing changed: in front, in the middle and at the end of a folder it must
 /// be the listing that reading everything gives, which then stores nothing new.
+/// What befalls the messages of a page.
+type Change<'c> = &'c dyn Fn(&[PathBuf]);
+
 #[test]
 fn a_listing_is_the_same_whether_its_pages_are_taken_over_or_made_anew() {
     let server = Server::new();
@@ -97,7 +100,7 @@ fn a_listing_is_the_same_whether_its_pages_are_taken_over_or_made_anew() {
         names
     };
     let deliver = |name: &str, number| drop(server.tree.file(format!("{sent}/cur/{name}"), mail(number)));
-    let changes: [&dyn Fn(&[PathBuf]); 6] = [
+    let changes: [Change<'_>; 6] = [
         &|_| deliver("0000000001.M1P1.mx:2,", 5_000),
         &|_| deliver("9999999999.M1P1.mx:2,", 5_001),
         &|names| fs::rename(&names[500], PathBuf::from(format!("{}T", names[500].display()))).unwrap(),
