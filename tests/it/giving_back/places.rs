@@ -425,7 +425,8 @@ fn a_dry_run_tells_and_changes_nothing() {
 #[test]
 fn a_folder_that_a_client_makes_meanwhile_takes_the_letters() {
     let Some(site) = Site::new("a folder made meanwhile", Ways::default()) else { return };
-    drop(site.session());
+    // Dovecot makes the mailbox when it opens the inbox.
+    ask(&mut site.session(), "SELECT INBOX");
     let letters: Vec<_> = (1..=2)
         .map(|number| {
             let mut one = letter("Gone", &format!("17.M{number}P1.mx"), &message(number));
@@ -447,7 +448,14 @@ fn a_folder_that_a_client_makes_meanwhile_takes_the_letters() {
         let names = fs::read_dir(&site.mail).unwrap().map(|entry| entry.unwrap().file_name());
         names.filter(|name| name.to_string_lossy().starts_with("mailark-")).count() > 0
     };
-    crate::support::wait_until("a folder of ours", staged);
+    crate::support::wait_until("a folder of ours", || {
+        if child.try_wait().unwrap().is_some() {
+            let mut told = String::new();
+            std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut told).unwrap();
+            panic!("it ended: {told}");
+        }
+        staged()
+    });
     let mut session = site.session();
     ask(&mut session, "CREATE Gone");
     site.deliver("Gone", &message(7));
