@@ -297,16 +297,14 @@ impl<'a, 'p> Walker<'a, 'p> {
         let mut holding = Holding::new(&folder, known.0.as_ref());
         let entries = std::mem::take(&mut folder.entries);
         let mut look = self.look(&folder, logical, known);
-        look.takes_pages &= scope.is_none();
         let (folder_name, shape) = (folder.name().to_vec(), folder.shape);
         let around = Around { job, dir: folder.dir.clone(), folder_name, shape, scope };
         let mut folders: Vec<(Name, usize, Option<Tree>)> = Vec::new();
         let (mut list, mut batch) = (None, Vec::new());
         let mut batch_bytes = 0;
-        let names = entries.len();
-        let mut entries = entries.into_iter();
+        let (names, mut entries) = (entries.len(), entries.into_iter());
         loop {
-            self.take_pages(&mut look, &around.job, (names, &mut entries))?;
+            self.take_pages(&mut look, &around, (names, &mut entries))?;
             let slot = names - entries.len();
             let Some(listed) = entries.next() else { break };
             let known = look.parent.look_up(&listed);
@@ -372,7 +370,8 @@ impl<'a, 'p> Walker<'a, 'p> {
             }
             _ => ParentFolder::none(),
         };
-        let takes_pages = of_messages && !is_due && !self.shared.presence.doubtful;
+        // Elsewhere index files and UID lists have ways of their own.
+        let takes_pages = folder.shape == Shape::Messages && !is_due && !self.shared.presence.doubtful;
         Look { parent, path: path_of(folder, logical), of_messages, is_due, takes_pages }
     }
 

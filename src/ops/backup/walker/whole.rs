@@ -1,10 +1,8 @@
 //! Pages of the parent that are taken over as a whole.
 
-use std::sync::Arc;
-
-use super::{Look, Walker};
+use super::{Around, Look, Walker};
 use crate::base::id::BlobId;
-use crate::ops::backup::folder::{FolderJob, Slot};
+use crate::ops::backup::folder::Slot;
 use crate::ops::backup::reason::Same;
 use crate::repo::RepoError;
 use crate::source::dir::Listed;
@@ -14,10 +12,10 @@ impl<'a> Walker<'a, '_> {
     pub(super) fn take_pages(
         &mut self,
         look: &mut Look<'_>,
-        job: &Arc<FolderJob<'a>>,
+        around: &Around<'a>,
         (names, entries): (usize, &mut std::vec::IntoIter<Listed>),
     ) -> Result<(), RepoError> {
-        if !look.takes_pages {
+        if !look.takes_pages || around.scope.is_some() {
             return Ok(());
         }
         let shared = self.shared;
@@ -34,7 +32,7 @@ impl<'a> Walker<'a, '_> {
             counters.expect(count as u64, page.totals.bytes);
             counters.add(count as u64, page.totals.bytes);
             shared.counts.reasons.same(Same::Trace, count as u64);
-            self.worker.deliver(job, [(slot, Slot::Page(Box::new(page)))])?;
+            self.worker.deliver(&around.job, [(slot, Slot::Page(Box::new(page)))])?;
             entries.nth(count - 1);
         }
     }
