@@ -272,6 +272,8 @@ impl From<DeliverError> for Failure {
             DeliverError::NoRun { .. } => {
                 Failure::because(Kind::User, "", &error).hint("'mailark restore --runs' lists them")
             }
+            DeliverError::ForeignLink { .. } => Failure::because(Kind::User, "", &error)
+                .hint("--mailbox names the real place, if that is where the mail belongs"),
             DeliverError::NoMaildir { .. } => Failure::because(Kind::User, "", &error)
                 .hint("--mailbox names the folder in which the inbox's cur, new and tmp lie"),
             DeliverError::NotNow { .. } => {

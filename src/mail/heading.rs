@@ -12,6 +12,8 @@ use super::message_id;
 
 /// Bytes of a head that are looked at; what stands behind is no header that anybody wrote by hand.
 const HEAD_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a line that are looked at in a head that is larger.
+const LINE_BYTES_MAX: usize = 16 << 10;
 /// Longest text of one field, bytes.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Most attachment names of a message.
@@ -59,7 +61,7 @@ impl Default for HeadingReader {
 impl HeadingReader {
     /// Reads the head of a message, which is a message whose parts are empty.
     pub fn read(&self, head: &[u8]) -> Heading {
-        self.read_whole(bounded(head))
+        self.read_whole(&bounded(head))
     }
 
     /// Reads a whole message, in time and memory of its size.
@@ -84,13 +86,23 @@ impl HeadingReader {
     }
 }
 
-/// As much of a head as is looked at, up to the end of a line.
-fn bounded(head: &[u8]) -> &[u8] {
+/// As much of a head as is looked at: of a large one the beginnings of its lines, so that no line hides the next.
+fn bounded(head: &[u8]) -> Cow<'_, [u8]> {
     if head.len() <= HEAD_BYTES_MAX {
-        return head;
+        return Cow::Borrowed(head);
     }
-    let window = &head[..HEAD_BYTES_MAX];
-    &window[..memchr::memrchr(b'\n', window).map_or(HEAD_BYTES_MAX, |end| end + 1)]
+    let mut kept = Vec::with_capacity(HEAD_BYTES_MAX);
+    for line in head.split_inclusive(|&byte| byte == b'\n') {
+        let end = line.len().min(LINE_BYTES_MAX);
+        if kept.len() + end > HEAD_BYTES_MAX {
+            break;
+        }
+        kept.extend_from_slice(&line[..end]);
+        if end < line.len() {
+            kept.push(b'\n');
+        }
+    }
+    Cow::Owned(kept)
 }
 
 fn bound(text: &str) -> &str {
@@ -201,6 +213,9 @@ mod tests {
         assert_eq!(read(b"Subject: x\x1b[2Jy\r\nDate: never\r\n").subject, "x [2Jy");
         assert_eq!(read(b"Date: 32 Foo 99999 99:99:99 +9999\n\n").date, None);
         assert_eq!(read(b"Subject: =?utf-8?q?=FF=FE?= =?no-such?b?!!?=\n\n").date, None);
+        let hidden =
+            [&b"Subject: "[..], &b"x".repeat(1 << 20), b"\nFrom: b@x\nMessage-ID: <1@x>\n\n"].concat();
+        assert_eq!((read(&hidden).from.as_str(), read(&hidden).message_id.as_str()), ("b@x", "1@x"));
         let long = [b"To: ".to_vec(), b"somebody@example.org, ".repeat(100_000)].concat();
         assert!(read(&long).to.len() <= TEXT_BYTES_MAX);
         let deep =

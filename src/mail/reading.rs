@@ -18,6 +18,8 @@ pub struct Reading {
     pub text: String,
     /// Its attachments, in order.
     pub attachments: Vec<Attachment>,
+    /// Attachments behind those.
+    pub more: usize,
 }
 
 /// An attachment.
@@ -36,7 +38,7 @@ pub fn read(message: &[u8]) -> Reading {
     let heading = HeadingReader::default().read_whole(message);
     let parser = MessageParser::new().with_mime_headers().header_text(HeaderName::Subject);
     let Some(parsed) = parser.parse(message) else {
-        return Reading { heading, text: String::new(), attachments: Vec::new() };
+        return Reading { heading, text: String::new(), attachments: Vec::new(), more: 0 };
     };
     let bodies: Vec<String> = (0..parsed.text_body_count())
         .filter_map(|number| Some(parsed.body_text(number)?.into_owned()))
@@ -56,7 +58,8 @@ pub fn read(message: &[u8]) -> Reading {
         let name = file_name(part.attachment_name().unwrap_or_default(), number + 1, is_message);
         Attachment { name, media_type, content }
     });
-    Reading { heading, text: bodies.join("\n"), attachments: attachments.collect() }
+    let more = parsed.attachment_count().saturating_sub(ATTACHMENTS_MAX);
+    Reading { heading, text: bodies.join("\n"), attachments: attachments.collect(), more }
 }
 
 /// A file name that does nothing but name a file.

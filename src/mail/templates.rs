@@ -312,7 +312,9 @@ pub fn folder_name(below: &[u8]) -> String {
     {
         return "INBOX".to_owned();
     }
-    names.iter().map(|name| folder_name::decode(name)).collect::<Vec<_>>().join("/")
+    let text = names.iter().map(|name| folder_name::decode(name)).collect::<Vec<_>>().join("/");
+    // A name of dots alone is none.
+    if text.is_empty() { String::from_utf8_lossy(below).trim_matches('/').to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -387,5 +389,6 @@ mod tests {
             assert_eq!((found.user.as_str(), folder_name(below).as_str()), (user, folder), "{path}");
         }
         assert_eq!(users.mailbox(b"/", b""), None);
+        assert_eq!(folder_name(b"/...."), "....");
     }
 }

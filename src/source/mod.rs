@@ -13,6 +13,7 @@ pub mod exclude;
 pub mod extents;
 pub mod file_system;
 pub mod ladder;
+pub mod links;
 pub mod live;
 pub mod mailbox_lock;
 pub mod meta;

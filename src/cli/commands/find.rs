@@ -45,6 +45,10 @@ pub struct FindArgs {
     pub limit: usize,
 }
 
+/// Attachments that are named, and bytes of a name.
+const NAMES_SHOWN: usize = 5;
+const NAME_SHOWN: usize = 80;
+
 /// Finds.
 pub fn run(args: &FindArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let mut query = args.query.to_query()?;
@@ -215,8 +219,11 @@ pub fn tell(message: &Found, context: &Context<'_>) -> Result<(), Failure> {
     let attachments =
         message.heading.as_ref().map(|heading| heading.attachments.as_str()).unwrap_or_default();
     if !attachments.is_empty() {
-        let names: Vec<String> = attachments.lines().map(|name| bytes::display(name.as_bytes())).collect();
-        out.line(&format!("    attached: {}", names.join(", ")))?;
+        let short = |name: &str| name[..name.floor_char_boundary(NAME_SHOWN)].to_owned();
+        let shown = attachments.lines().take(NAMES_SHOWN).map(|name| bytes::display(short(name).as_bytes()));
+        let more = attachments.lines().count().saturating_sub(NAMES_SHOWN);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        out.line(&format!("    attached: {}{more}", shown.collect::<Vec<_>>().join(", ")))?;
     }
     let first = message.stays.iter().map(|stay| &stay.first).min_by_key(|snapshot| snapshot.started);
     let first = first.map(|first| format!("; first in {}", named(first))).unwrap_or_default();

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::base::bytes;
 use crate::cli::commands::{Context, find};
 use crate::cli::failure::{Exit, Failure, Kind};
-use crate::cli::output::{Output, size};
+use crate::cli::output::{Output, count, size};
 use crate::cli::session::Session;
 use crate::cli::{catalogue, retrieve};
 use crate::index::catalogue::{Asker, Found, Stay};
@@ -182,6 +182,13 @@ fn tell(
             size(attachment.content.len() as u64)
         ))?;
     }
+    if reading.more > 0 {
+        out.line(&format!(
+            "{:<11} and {} more; --raw gives all of the message",
+            "Attached:",
+            count(reading.more as u64)
+        ))?;
+    }
     out.line("")?;
     reading.text.lines().try_for_each(|line| out.line(&shown(&line.replace('\t', "    "))))
 }
@@ -197,6 +204,7 @@ fn as_json(asker: &Asker<'_>, message: &Found, reading: &Reading, saved: &[Strin
             "saved_as": saved.get(number),
         })
     });
+    value["attachments_more"] = reading.more.into();
     value["attachments"] = attachments.collect::<Vec<_>>().into();
     value
 }

@@ -12,6 +12,7 @@ use super::{DeliverError, Layout, Location, Result};
 use crate::base::bytes;
 use crate::mail::{folder_name, templates};
 use crate::source::dir::OpenDir;
+use crate::source::links::foreign_link;
 use crate::source::problem::join;
 
 /// Deepest nesting of folders that is looked at.
@@ -109,6 +110,14 @@ impl Mailbox {
                 error: errno.into(),
             })
         };
+        for path in [Some(&location.mailbox), location.control.as_ref()].into_iter().flatten() {
+            let found = foreign_link(path);
+            let found =
+                found.map_err(|error| DeliverError::Io { action: "look at", path: shown.clone(), error })?;
+            if let Some(link) = found {
+                return Err(DeliverError::ForeignLink { path: link.display().to_string() });
+            }
+        }
         let root = open(&location.mailbox)?;
         if !has(&root, b"cur") || !has(&root, b"new") || !has(&root, b"tmp") {
             return Err(DeliverError::NoMaildir { path: shown });

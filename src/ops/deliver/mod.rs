@@ -105,6 +105,12 @@ pub enum DeliverError {
         /// The folder.
         path: String,
     },
+    /// Somebody else may have put a link there.
+    #[error("symbolic link {path} belongs to somebody else than what it leads to")]
+    ForeignLink {
+        /// The link.
+        path: String,
+    },
     /// Somebody works there already.
     #[error("{what} is at work elsewhere")]
     Busy {

@@ -40,11 +40,13 @@ pub struct Seen {
 
 /// The next UID of a folder: above all that was seen under its UIDVALIDITY, in snapshots and live, and so far that
 /// what was given away since the last look does not come again. `now` is unix seconds.
-pub fn next_uid(validity: u32, seen: &[Seen], now: i64) -> u32 {
+///
+/// `None` when so much room is not left below the highest UID there can be: the numbering is used up.
+pub fn next_uid(validity: u32, seen: &[Seen], now: i64) -> Option<u32> {
     let own = || seen.iter().filter(|seen| seen.validity == validity);
     let highest = own().map(|seen| seen.next).max().unwrap_or(1);
     let (first, last) = (own().min_by_key(|seen| seen.at), own().max_by_key(|seen| seen.at));
-    let (Some(first), Some(last)) = (first, last) else { return highest.saturating_add(ROOM_MIN) };
+    let (Some(first), Some(last)) = (first, last) else { return highest.checked_add(ROOM_MIN) };
     let age = i128::from(now.saturating_sub(last.at).max(0));
     let growth = |begin: i64, from: u32| {
         let time = i128::from(last.at.saturating_sub(begin));
@@ -54,7 +56,10 @@ pub fn next_uid(validity: u32, seen: &[Seen], now: i64) -> u32 {
     let recent = growth(first.at, first.next);
     let since_made = if validity >= SECONDS_FROM { growth(validity.into(), 1) } else { 0 };
     let room = recent.max(since_made).max(ROOM_MIN.into());
-    highest.saturating_add(u32::try_from(room).unwrap_or(u32::MAX)).min(u32::MAX - 1)
+    // Much growth may ask for more than there is; the least room has to be there.
+    let most = u32::MAX - 1;
+    let reached = highest.saturating_add(u32::try_from(room).unwrap_or(u32::MAX)).min(most);
+    (most.checked_sub(highest)? >= ROOM_MIN).then_some(reached)
 }
 
 /// What tells a folder's numbers in a snapshot.
@@ -190,7 +195,7 @@ mod tests {
     }
 
     fn next(validity: u32, all: &[Seen], day: i64) -> u32 {
-        next_uid(validity, all, 1_700_000_000 + day * DAY)
+        next_uid(validity, all, 1_700_000_000 + day * DAY).unwrap_or_default()
     }
 
     #[test]
@@ -210,7 +215,9 @@ mod tests {
         // Nothing went on lately, but 5,000 a day since the folder was made 100 days ago.
         let made = (1_700_000_000 - 100 * DAY) as u32;
         assert_eq!(next(made, &[seen(0, made, 500_001)], 1), 500_001 + 50_000);
-        assert_eq!(next(7, &[seen(0, 7, u32::MAX)], 1), u32::MAX - 1);
+        assert_eq!(next(7, &[seen(0, 7, u32::MAX)], 1), 0, "used up");
+        assert_eq!(next(7, &[seen(0, 7, u32::MAX - 9_000)], 1), 0, "nearly used up");
+        assert_eq!(next(7, &[seen(0, 7, u32::MAX - 20_000)], 1), u32::MAX - 10_000);
         assert_eq!(next(7, &[seen(5, 7, 100)], 0), 10_100, "a clock that went back");
     }
 }

@@ -152,7 +152,16 @@ impl<'s> Plan<'s> {
             let numbers = there.and_then(|live| live.numbers);
             own.extend(numbers.map(|(validity, next)| Seen { at: now, validity, next }));
             let validity = validity_of(folder, reader, &own, context)?;
-            let next = validity.map_or(0, |validity| next_uid(validity, &own, now));
+            let numbered = validity.and_then(|validity| Some((validity, next_uid(validity, &own, now)?)));
+            if numbered.is_none() && witness(folder).is_some() {
+                complain(&format!(
+                    "mailark: {}: its UIDs cannot be kept (the list is damaged, or all UIDs are used up): mail programs \
+                     will fetch this folder anew\n",
+                    crate::base::bytes::display(folder.name.as_bytes())
+                ));
+            }
+            let (validity, next) =
+                (numbered.map(|(validity, _)| validity), numbered.map_or(0, |(_, next)| next));
             let way = Way::of(validity, there);
             fates.push(Fate { name: folder.name.clone(), validity, next, way });
         }
