@@ -139,7 +139,12 @@ fn storm(writer: Writer, messages: u64, filler: usize, backups: usize) {
         scope.spawn(|| writer(&path, filler, &states, &stop));
         crate::support::wait_until("the writer to begin", || changed() != before);
         let excluded = ["--exclude", "*.lock", "--exclude", "*.new", "--accept-loss"];
-        (0..backups).map(|_| env.backup_with(&folder, &excluded)).collect::<Vec<_>>()
+        let next = || {
+            let last = changed();
+            crate::support::wait_until("the writer to go on", || changed() != last);
+            env.backup_with(&folder, &excluded)
+        };
+        (0..backups).map(|_| next()).collect::<Vec<_>>()
     });
     for output in outputs {
         let report = output.expect(0).json();

@@ -343,7 +343,10 @@ fn killed_mirrors_are_gone_on_with() {
     two.assert_same_objects();
     two.check();
     two.restores("one", "restored");
-    assert_eq!(half_written(&two.dir), Vec::<PathBuf>::new());
+    // A record that was half written when it was killed may as well be somebody's who is at work: a prune collects it.
+    let is_own = |path: &PathBuf| !path.file_name().unwrap().as_encoded_bytes().starts_with(b"object-");
+    let left: Vec<PathBuf> = half_written(&two.dir).into_iter().filter(is_own).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
 }
 
 #[test]

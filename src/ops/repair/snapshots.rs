@@ -126,8 +126,16 @@ pub fn run(
 ) -> Result<Report, RepairError> {
     repository.need_full("repairing snapshots")?;
     repository.need_config()?;
-    let unusable = deltas::sync(repository, index)?;
-    let listed = snapshots::list(repository)?;
+    // What a disk or a share refuses once is not lost: it is asked again before anything is given up.
+    let is_passing = |(_, error): &(Place, RepoError)| !rewrite::is_loss(error);
+    let mut unusable = deltas::sync(repository, index)?;
+    if unusable.iter().any(is_passing) {
+        unusable = deltas::sync(repository, index)?;
+    }
+    let mut listed = snapshots::list(repository)?;
+    if listed.unusable.iter().any(is_passing) {
+        listed = snapshots::list(repository)?;
+    }
     let ledger = Ledger::read(repository)?;
     ledger.need_known()?;
     let (unusable_deltas, dry_run) = (unusable.len(), options.dry_run);
