@@ -1,5 +1,9 @@
 //! mbox: messages one after the other, each after a `From ` line, with a blank line before it.
 
+use jiff::tz::TimeZone;
+
+use super::mbox_state;
+
 /// Longest `From ` line that is recognised, bytes with its line ending.
 pub const FROM_LINE_MAX: usize = 512;
 
@@ -30,39 +34,7 @@ pub fn is_from_line(line: &[u8]) -> bool {
 
 /// When a `From ` line says that its message arrived, unix seconds. Without a zone it is taken for UTC.
 pub fn arrival(line: &[u8]) -> Option<i64> {
-    if !is_from_line(line) {
-        return None;
-    }
-    let text = std::str::from_utf8(line).ok()?;
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let at = words.windows(4).position(|four| {
-        DAYS.contains(&four[0].as_bytes())
-            && MONTHS.contains(&four[1].as_bytes())
-            && is_time(four[3].as_bytes())
-    })?;
-    let month = 1 + MONTHS.iter().position(|name| *name == words[at + 1].as_bytes())?;
-    let clock: Vec<i8> = words[at + 3].split(':').map(|field| field.parse().ok()).collect::<Option<_>>()?;
-    let mut rest = words[at + 4..].iter();
-    let is_year = |word: &&&str| word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_digit());
-    let year: i16 = rest.clone().find(is_year)?.parse().ok()?;
-    let zone = rest.find_map(|word| zone_seconds(word)).unwrap_or_default();
-    let day = words[at + 2].parse().ok()?;
-    let second = clock.get(2).copied().unwrap_or_default().min(59);
-    let civil =
-        jiff::civil::DateTime::new(year, month as i8, day, *clock.first()?, *clock.get(1)?, second, 0)
-            .ok()?;
-    Some(jiff::tz::Offset::UTC.to_timestamp(civil).ok()?.as_second() - zone)
-}
-
-/// `+0200`, in seconds east.
-fn zone_seconds(word: &str) -> Option<i64> {
-    let (sign, digits) = match word.split_at_checked(1)? {
-        ("+", digits) => (1, digits),
-        ("-", digits) => (-1, digits),
-        _ => return None,
-    };
-    let number: i64 = digits.parse().ok().filter(|_| digits.len() == 4)?;
-    Some(sign * (number / 100 * 3600 + number % 100 * 60))
+    is_from_line(line).then(|| mbox_state::from_date(line))??.seconds(&TimeZone::UTC)
 }
 
 /// `h:mm`, `hh:mm` or `hh:mm:ss`.

@@ -1,6 +1,9 @@
 //! What a mail server notes of a message inside an mbox: flags, keywords and UIDs in header fields, the time of arrival
 //! in the `From ` line.
 
+use jiff::civil;
+use jiff::tz::{Offset, TimeZone};
+
 /// Fields that belong to the mbox and not to the message.
 const FIELDS: [&[u8]; 7] =
     [b"status", b"x-status", b"x-keywords", b"x-uid", b"x-imapbase", b"x-imap", b"content-length"];
@@ -25,6 +28,19 @@ pub struct FromDate {
     pub second: i8,
     /// Seconds east of Greenwich; without it the time is that of the server's own zone.
     pub offset_s: Option<i32>,
+}
+
+impl FromDate {
+    /// Unix seconds; `zone` is that of a date without one. `None` for a day that its month has not.
+    pub fn seconds(&self, zone: &TimeZone) -> Option<i64> {
+        let FromDate { year, month, day, hour, minute, second, offset_s } = *self;
+        let moment = civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+        let zone = match offset_s {
+            Some(seconds) => Offset::from_seconds(seconds).ok()?.to_time_zone(),
+            None => zone.clone(),
+        };
+        Some(zone.to_zoned_datetime(moment).ok()?.timestamp().as_second())
+    }
 }
 
 /// What the header of a message in an mbox says of its state.

@@ -28,6 +28,12 @@ pub fn matches(user: &str, folders: &[&[u8]]) -> bool {
     }
 }
 
+/// Is the user that was found the one that was asked for? One without a domain is that of any domain.
+pub fn is_user(wanted: &str, found: &str) -> bool {
+    let local = found.rsplit_once('@').map_or(found, |(local, _)| local);
+    found.eq_ignore_ascii_case(wanted) || !wanted.contains('@') && local.eq_ignore_ascii_case(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

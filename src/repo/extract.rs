@@ -127,6 +127,29 @@ pub fn extract_bytes<W>(
     })
 }
 
+/// Reads a small file whole; `None` when it is larger than `bytes_max` and so not what it should be.
+pub fn read_small(
+    reader: &BlobReader<'_>,
+    file: &File,
+    bytes_max: u64,
+    interrupt: &Interrupt,
+) -> Result<Option<Vec<u8>>, RepoError> {
+    if file.size > bytes_max {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let read = extract_bytes::<std::convert::Infallible>(reader, file, interrupt, |stretch| {
+        bytes.extend_from_slice(stretch);
+        Ok(())
+    });
+    match read {
+        Ok(()) => Ok(Some(bytes)),
+        Err(ExtractError::Repository(error)) => Err(error),
+        Err(ExtractError::Recipe(detail)) => Err(RepoError::Damaged { object: "a file".to_owned(), detail }),
+        Err(ExtractError::Write(never)) => match never {},
+    }
+}
+
 /// The length of a section that is one hole and nothing else.
 fn hole(section: &Section) -> Option<u64> {
     match (section.pieces.as_slice(), section.runs.as_slice()) {

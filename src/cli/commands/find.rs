@@ -14,6 +14,7 @@ use crate::cli::{audit, catalogue};
 use crate::index::catalogue::Catalogue;
 use crate::index::catalogue::{Asker, Found, KnownSnapshot, Query, SeriesNumber, State, Stay};
 use crate::mail::folder_name;
+use crate::mail::user::is_user;
 use crate::repo::snapshots::{self, SnapshotInfo};
 
 /// Find messages in all snapshots.
@@ -143,10 +144,7 @@ fn numbers(chosen: &[&SnapshotInfo], asker: &Asker<'_>) -> Vec<(SeriesNumber, i6
 fn nothing(query: &Query, asker: &Asker<'_>) -> String {
     let Some(wanted) = &query.user else { return "nothing found".to_owned() };
     let users = asker.users();
-    let is_known = users.iter().any(|user| {
-        user.eq_ignore_ascii_case(wanted)
-            || user.split('@').next().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-    });
+    let is_known = users.iter().any(|user| is_user(wanted, user));
     if is_known || users.is_empty() {
         return "nothing found".to_owned();
     }

@@ -93,11 +93,7 @@ fn show(
 
 /// Gives the bytes of a message.
 fn given(picked: &Picked<'_>, take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    picked.body.read(|bytes| take(bytes).map_err(ExtractError::Write)).map_err(|error| match error {
-        ExtractError::Repository(error) => error.into(),
-        ExtractError::Write(failure) => failure,
-        ExtractError::Recipe(text) => Failure::new(Kind::Damaged, text),
-    })
+    Ok(picked.body.read(|bytes| take(bytes).map_err(ExtractError::Write))?)
 }
 
 /// Writes attachments, each under a name that nobody has there; gives the names.

@@ -188,15 +188,8 @@ fn bring(
 
 fn deliver(deliveries: &mut Deliveries<'_>, picked: &Picked<'_>) -> Result<(), Failure> {
     let fill = |sink: &mut dyn std::io::Write| {
-        let wrote = |error: std::io::Error| Failure::because(Kind::Storage, "", &error);
-        let read = picked
-            .body
-            .read(|bytes| sink.write_all(bytes).map_err(|error| ExtractError::Write(wrote(error))));
-        read.map_err(|error| match error {
-            ExtractError::Repository(error) => error.into(),
-            ExtractError::Write(failure) => failure,
-            ExtractError::Recipe(text) => Failure::new(Kind::Damaged, text),
-        })
+        let wrote = |error| ExtractError::Write(Failure::because(Kind::Storage, "", &error));
+        Ok::<_, Failure>(picked.body.read(|bytes| sink.write_all(bytes).map_err(wrote))?)
     };
     match deliveries.deliver(&picked.letter, fill) {
         Ok(_) => Ok(()),

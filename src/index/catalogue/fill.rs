@@ -45,9 +45,6 @@ pub struct Facts {
     pub opaque: bool,
 }
 
-/// What a `dovecot-uidlist` says of a folder.
-pub type Uids<'a> = Uidlist<'a>;
-
 /// A change of the catalogue; nothing of it counts before it is committed.
 pub struct Fill<'a> {
     transaction: Transaction<'a>,
@@ -306,7 +303,7 @@ impl Fill<'_> {
     }
 
     /// Notes the UIDs of a folder: under one UIDVALIDITY only those above the highest that is known, for UIDs ascend.
-    pub fn set_uids(&self, folder: i64, list: &Uids<'_>) -> Result<()> {
+    pub fn set_uids(&self, folder: i64, list: &Uidlist<'_>) -> Result<()> {
         let known: (i64, i64) = self.transaction.query_row(
             "SELECT validity, highest FROM folders WHERE id = ?",
             [folder],

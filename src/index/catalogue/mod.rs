@@ -21,7 +21,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 pub use ask::{Asker, Found, Stay};
-pub use fill::{Facts, Fill, Mailfolder, Uids};
+pub use fill::{Facts, Fill, Mailfolder};
 pub use query::{Query, State};
 
 use super::Result;

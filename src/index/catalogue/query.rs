@@ -3,6 +3,7 @@
 use super::{ContentId, SeriesNumber};
 use crate::base::bytes::hex;
 use crate::base::interval::Interval;
+use crate::mail::user::is_user;
 
 /// Where a message must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,9 +65,7 @@ pub struct Query {
 impl Query {
     /// Is this the user that is asked for?
     pub(super) fn fits_user(&self, user: &str) -> bool {
-        let Some(wanted) = &self.user else { return true };
-        let name = user.split_once('@').map_or(user, |(name, _)| name);
-        user.eq_ignore_ascii_case(wanted) || !wanted.contains('@') && name.eq_ignore_ascii_case(wanted)
+        self.user.as_ref().is_none_or(|wanted| is_user(wanted, user))
     }
 
     /// Is this the folder that is asked for?

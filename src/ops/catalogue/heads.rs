@@ -8,12 +8,14 @@ use std::path::Path;
 
 use super::{CatalogueError, Message};
 use crate::base::id::{BlobId, DomainId};
+use crate::base::interrupt::Interrupt;
 use crate::format::content::{self, Content, Section, Shape};
 use crate::format::page::File;
 use crate::index::catalogue::{Catalogue, ContentId, Facts};
 use crate::mail::heading::{Heading, HeadingReader};
 use crate::repo::RepoError;
 use crate::repo::content::Sections;
+use crate::repo::extract::read_small;
 use crate::repo::reader::{Blob, BlobReader};
 use crate::repo::rewrite::is_loss;
 
@@ -167,24 +169,12 @@ impl<'a> Heads<'a> {
         path: &[u8],
         file: &File,
     ) -> Result<Option<Vec<u8>>, CatalogueError> {
-        if file.size > STATE_BYTES_MAX {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        let interrupt = crate::base::interrupt::Interrupt::default();
-        let read = crate::repo::extract::extract_bytes(reader, file, &interrupt, |stretch| {
-            bytes.extend_from_slice(stretch);
-            Ok::<_, crate::repo::extract::ExtractError<std::convert::Infallible>>(())
-        });
-        match read {
-            Ok(()) => Ok(Some(bytes)),
-            Err(crate::repo::extract::ExtractError::Repository(error)) => match error {
-                // It only grows; a later state of it tells as much and more.
-                RepoError::NotForThisKey { .. } if self.local => Ok(local_state(path)),
-                error if is_loss(&error) || matches!(error, RepoError::NotForThisKey { .. }) => Ok(None),
-                error => Err(error.into()),
-            },
-            Err(_) => Ok(None),
+        match read_small(reader, file, STATE_BYTES_MAX, &Interrupt::default()) {
+            Ok(bytes) => Ok(bytes),
+            // It only grows; a later state of it tells as much and more.
+            Err(RepoError::NotForThisKey { .. }) if self.local => Ok(local_state(path)),
+            Err(error) if is_loss(&error) || matches!(error, RepoError::NotForThisKey { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }

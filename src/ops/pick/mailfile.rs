@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::civil;
-use jiff::tz::{Offset, TimeZone};
-
 use super::folder::Source;
 use super::{Body, MailFolder, Picked, Step};
 use crate::format::content::{Content, Section, Shape};
 use crate::format::page::{Entry, File, Node};
 use crate::mail::hint::{Hint, hint_for};
 use crate::mail::letter::Letter;
-use crate::mail::mbox_state::{self, FromDate, MboxState};
+use crate::mail::mbox_state::{self, MboxState};
 use crate::mail::templates::folder_name;
 use crate::mail::{dbox, mbox};
 use crate::repo::RepoError;
@@ -164,7 +161,7 @@ impl<'a> Cutter<'a, '_> {
         mut body: Body<'a>,
         before: &[u8],
     ) -> Result<Option<(Letter, Body<'a>)>, RepoError> {
-        if let Some(at) = mbox_state::from_date(before).and_then(|date| second(date, self.source.zone)) {
+        if let Some(at) = mbox_state::from_date(before).and_then(|date| date.seconds(self.source.zone)) {
             letter.arrived_s = at;
         }
         let Some((head, block)) = body.head_and_block()? else { return Ok(Some((letter, body))) };
@@ -192,14 +189,4 @@ impl<'a> Cutter<'a, '_> {
         }
         letter
     }
-}
-
-fn second(date: FromDate, zone: &TimeZone) -> Option<i64> {
-    let FromDate { year, month, day, hour, minute, second, offset_s } = date;
-    let moment = civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    let zone = match offset_s {
-        Some(seconds) => Offset::from_seconds(seconds).ok()?.to_time_zone(),
-        None => zone.clone(),
-    };
-    Some(zone.to_zoned_datetime(moment).ok()?.timestamp().as_second())
 }

@@ -6,7 +6,7 @@ use crate::format::page::File;
 use crate::mail::keywords::Keywords;
 use crate::mail::uidlist::UidMap;
 use crate::repo::RepoError;
-use crate::repo::extract::{ExtractError, extract_bytes};
+use crate::repo::extract::read_small;
 use crate::repo::reader::BlobReader;
 use crate::repo::rewrite::is_loss;
 
@@ -26,29 +26,6 @@ pub struct State {
     pub broken: Vec<(Vec<u8>, RepoError)>,
 }
 
-/// Reads a small file whole; `None` when it is too large to be what it should be.
-pub fn read_whole(
-    reader: &BlobReader<'_>,
-    file: &File,
-    bytes_max: u64,
-    interrupt: &Interrupt,
-) -> Result<Option<Vec<u8>>, RepoError> {
-    if file.size > bytes_max {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    let read = extract_bytes::<std::convert::Infallible>(reader, file, interrupt, |stretch| {
-        bytes.extend_from_slice(stretch);
-        Ok(())
-    });
-    match read {
-        Ok(()) => Ok(Some(bytes)),
-        Err(ExtractError::Repository(error)) => Err(error),
-        Err(ExtractError::Recipe(detail)) => Err(RepoError::Damaged { object: "a file".to_owned(), detail }),
-        Err(ExtractError::Write(never)) => match never {},
-    }
-}
-
 impl State {
     /// Reads the state of a folder; what is lost is noted, and the rest goes on.
     pub fn read(
@@ -59,7 +36,7 @@ impl State {
         let mut state = State::default();
         let mut bytes = |file: Option<&(Vec<u8>, File)>, bytes_max| -> Result<Option<Vec<u8>>, RepoError> {
             let Some((path, file)) = file else { return Ok(None) };
-            match read_whole(reader, file, bytes_max, interrupt) {
+            match read_small(reader, file, bytes_max, interrupt) {
                 Err(error) if is_loss(&error) => {
                     state.broken.push((path.clone(), error));
                     Ok(None)
@@ -86,5 +63,5 @@ pub fn read_subscriptions(
     file: &File,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<u8>>, RepoError> {
-    read_whole(reader, file, SMALL_BYTES_MAX, interrupt)
+    read_small(reader, file, SMALL_BYTES_MAX, interrupt)
 }

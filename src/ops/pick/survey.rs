@@ -11,7 +11,7 @@ use crate::format::page::{Entry, File, Node, Owner};
 use crate::format::snapshot::{Snapshot, Tree};
 use crate::mail::hint::{Hint, hint_for};
 use crate::mail::templates::{Mailbox, Users, folder_name};
-use crate::mail::user;
+use crate::mail::user::{self, is_user};
 use crate::repo::RepoError;
 use crate::repo::reader::BlobReader;
 use crate::repo::tree;
@@ -75,12 +75,6 @@ type Control = BTreeMap<String, [Option<(Vec<u8>, File)>; 2]>;
 const UIDLIST: &[u8] = b"dovecot-uidlist";
 const KEYWORDS: &[u8] = b"dovecot-keywords";
 const SUBSCRIPTIONS: &[u8] = b"subscriptions";
-
-/// Is the user that was found the one that was asked for?
-fn is_user(wanted: &str, found: &str) -> bool {
-    let local = found.rsplit_once('@').map_or(found, |(local, _)| local);
-    found.eq_ignore_ascii_case(wanted) || !wanted.contains('@') && local.eq_ignore_ascii_case(wanted)
-}
 
 struct Walker<'a> {
     reader: &'a BlobReader<'a>,

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use crate::base::id::{BlobId, DomainId};
 use crate::base::interrupt::Interrupt;
 use crate::format::content::{Content, Shape};
-use crate::format::page::{File, Node};
+use crate::format::page::Node;
 use crate::mail::mbox_state::MboxState;
 use crate::mail::uidlist::Uidlist;
 use crate::repo::RepoError;
 use crate::repo::content::Sections;
-use crate::repo::extract::{ExtractError, extract_bytes};
+use crate::repo::extract::read_small;
 use crate::repo::reader::{Blob, BlobReader};
 use crate::repo::rewrite::is_loss;
 use crate::repo::snapshots::SnapshotInfo;
@@ -122,7 +122,8 @@ impl Observer {
                 match self.by_content.get(&key) {
                     Some(known) => *known,
                     None => {
-                        let numbers = read_list(reader, &file, interrupt)?;
+                        let read = read_small(reader, &file, LIST_BYTES_MAX, interrupt)?;
+                        let numbers = read.and_then(|bytes| numbers_of(&bytes));
                         self.by_content.insert(key, numbers);
                         numbers
                     }
@@ -154,28 +155,6 @@ impl Observer {
         }
         Ok(None)
     }
-}
-
-fn read_list(
-    reader: &BlobReader<'_>,
-    file: &File,
-    interrupt: &Interrupt,
-) -> Result<Option<(u32, u32)>, RepoError> {
-    if file.size > LIST_BYTES_MAX {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    let read = extract_bytes::<std::convert::Infallible>(reader, file, interrupt, |stretch| {
-        bytes.extend_from_slice(stretch);
-        Ok(())
-    });
-    match read {
-        Ok(()) => {}
-        Err(ExtractError::Repository(error)) => return Err(error),
-        Err(ExtractError::Recipe(_)) => return Ok(None),
-        Err(ExtractError::Write(never)) => match never {},
-    }
-    Ok(numbers_of(&bytes))
 }
 
 /// UIDVALIDITY and next UID of a list.
