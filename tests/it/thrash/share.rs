@@ -74,7 +74,7 @@ impl Share {
         let share = Share { folder, served, port, server, mounts: Vec::new() };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if begun.elapsed() > Duration::from_secs(10) {
+            if begun.elapsed() > Duration::from_secs(60) {
                 return Err(format!("sshd does not listen: {}", share.log()));
             }
             std::thread::sleep(Duration::from_millis(20));
