@@ -111,9 +111,22 @@ fn bound(text: &str) -> &str {
 
 /// Folds, tabs and other control characters become one blank each.
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> =
-        bound(text).split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
-    words.join(" ")
+    let text = bound(text);
+    let mut line = String::with_capacity(text.len());
+    add_line(text, &mut line);
+    line
+}
+
+/// The same, behind what is there; false when nothing was added.
+fn add_line(text: &str, line: &mut String) -> bool {
+    let begin = line.len();
+    for word in bound(text).split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()) {
+        if line.len() > begin {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line.len() > begin
 }
 
 /// Lines that are no UTF-8 are read in the charset that the message names, else as Windows-1252, as programs that
@@ -152,14 +165,19 @@ fn addresses(list: Option<&Address<'_>>) -> String {
         if !text.is_empty() {
             text.push_str(", ");
         }
-        let (name, mailbox) = (address.name().map(one_line), address.address().map(one_line));
-        match (name.filter(|name| !name.is_empty()), mailbox.filter(|mailbox| !mailbox.is_empty())) {
-            (Some(name), Some(mailbox)) => text.push_str(&format!("{name} <{mailbox}>")),
-            (Some(name), None) => text.push_str(&name),
-            (None, mailbox) => text.push_str(&mailbox.unwrap_or_default()),
+        let has_name = add_line(address.name().unwrap_or_default(), &mut text);
+        let named = text.len();
+        if has_name {
+            text.push_str(" <");
+        }
+        if !add_line(address.address().unwrap_or_default(), &mut text) {
+            text.truncate(named);
+        } else if has_name {
+            text.push('>');
         }
     }
-    bound(&text).to_owned()
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
 }
 
 fn attachments(message: &Message<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::words::indexed;
+use super::words::Words;
 use super::{Catalogue, ContentId, FILL_CACHE_KIB, Kind, Series, SeriesNumber, number_of};
 use crate::base::id::{HostId, ObjectHash};
 use crate::index::Result;
@@ -43,6 +43,15 @@ pub struct Facts {
     pub heading: Option<Heading>,
     /// Its server has compressed or encrypted it: nobody will ever read its head.
     pub opaque: bool,
+    pub(super) words: Words,
+}
+
+impl Facts {
+    /// Puts together what is known of a message.
+    pub fn new(content: ContentId, size: u64, heading: Option<Heading>, opaque: bool) -> Facts {
+        let words = heading.as_ref().map(Words::of).unwrap_or_default();
+        Facts { content, size, heading, opaque, words }
+    }
 }
 
 /// A change of the catalogue; nothing of it counts before it is committed.
@@ -253,12 +262,12 @@ impl Fill<'_> {
             return self.message(&facts.content)?.ok_or_else(|| super::IndexError::damaged("table messages"));
         };
         if let Some(heading) = heading {
-            self.add_texts(number, heading)?;
+            self.add_texts(number, heading, &facts.words)?;
         }
         Ok(number)
     }
 
-    fn add_texts(&self, number: i64, heading: &Heading) -> Result<()> {
+    fn add_texts(&self, number: i64, heading: &Heading, words: &Words) -> Result<()> {
         let mut statement =
             self.transaction.prepare_cached("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?)")?;
         statement.execute(params![
@@ -273,14 +282,7 @@ impl Fill<'_> {
         let mut statement = self.transaction.prepare_cached(
             "INSERT INTO words (rowid, sender, receivers, subject, attachments) VALUES (?, ?, ?, ?, ?)",
         )?;
-        let receivers = format!("{} {}", heading.to, heading.cc);
-        statement.execute(params![
-            number,
-            indexed(&heading.from),
-            indexed(&receivers),
-            indexed(&heading.subject),
-            indexed(&heading.attachments)
-        ])?;
+        statement.execute(params![number, words.sender, words.receivers, words.subject, words.attachments])?;
         Ok(())
     }
 

@@ -44,25 +44,29 @@ const SCHEMA: [&str; 20] = [
      PRIMARY KEY (folder, base)) WITHOUT ROWID",
     "CREATE TABLE messages (id INTEGER PRIMARY KEY, content BLOB UNIQUE, size INTEGER, date INTEGER, \
      message_id INTEGER, read INTEGER)",
-    "CREATE INDEX messages_named ON messages (message_id)",
-    "CREATE INDEX messages_large ON messages (size)",
-    "CREATE INDEX messages_sent ON messages (date)",
-    "CREATE INDEX messages_unread ON messages (id) WHERE read = 0",
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, sender TEXT, receivers TEXT, copies TEXT, subject TEXT, \
      message_id TEXT, attachments TEXT)",
     "CREATE TABLE stays (id INTEGER PRIMARY KEY, folder INTEGER, message INTEGER, name BLOB, arrived INTEGER, \
      first INTEGER, last INTEGER)",
-    "CREATE INDEX stays_of ON stays (message)",
     "CREATE INDEX stays_in ON stays (folder, name)",
-    "CREATE INDEX stays_arrived ON stays (arrived)",
-    "CREATE INDEX stays_ended ON stays (arrived) WHERE last NOT NULL",
     "CREATE VIRTUAL TABLE words USING fts5 (sender, receivers, subject, attachments, content='', \
      contentless_delete=1, tokenize='unicode61 remove_diacritics 2')",
+    // Ways to ask, which the first snapshot of all fills as it is without.
+    "CREATE INDEX messages_named ON messages (message_id)",
+    "CREATE INDEX messages_large ON messages (size)",
+    "CREATE INDEX messages_sent ON messages (date)",
+    "CREATE INDEX messages_unread ON messages (id) WHERE read = 0",
+    "CREATE INDEX stays_of ON stays (message)",
+    "CREATE INDEX stays_arrived ON stays (arrived)",
+    "CREATE INDEX stays_ended ON stays (arrived) WHERE last NOT NULL",
 ];
+
+/// Statements of the schema that filling needs.
+const TABLES: usize = SCHEMA.len() - 7;
 
 const DATABASE: Database = Database {
     application: 0x4d6c_6361, // "Mlca"
-    version: 2,
+    version: 3,
     schema: &SCHEMA,
     busy: Duration::from_secs(10),
     // Rows of two runs must not mix, whatever a power cut takes.
@@ -117,10 +121,25 @@ pub struct KnownSnapshot {
 pub struct Catalogue {
     connection: Connection,
     path: PathBuf,
+    /// Where it lies until its first snapshot is in: nobody else sees it before.
+    begun: Option<PathBuf>,
+}
+
+impl Drop for Catalogue {
+    fn drop(&mut self) {
+        if let Some(begun) = &self.begun {
+            // Without a journal nothing of it can be trusted.
+            let _ = std::fs::remove_file(begun);
+        }
+    }
 }
 
 fn path_of(cache: &Path, repository: &RepositoryId) -> PathBuf {
     cache.join(repository.to_string()).join("catalogue.db")
+}
+
+fn begun_at(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 fn remove(path: &Path) {
@@ -129,6 +148,12 @@ fn remove(path: &Path) {
         name.push(suffix);
         let _ = std::fs::remove_file(name);
     }
+}
+
+fn settled(connection: Connection, path: PathBuf) -> Result<Catalogue> {
+    // What was purged must not stand in the file any more.
+    connection.pragma_update(None, "secure_delete", "fast")?;
+    Ok(Catalogue { connection, path, begun: None })
 }
 
 impl Catalogue {
@@ -141,18 +166,39 @@ impl Catalogue {
             Err(IndexError::Busy) => return Err(IndexError::Busy),
             Err(_) => {
                 remove(&path);
-                DATABASE.create(&path, |_| Ok(()))?
+                return Catalogue::begin(path);
             }
         };
-        // What was purged must not stand in the file any more.
-        connection.pragma_update(None, "secure_delete", "fast")?;
-        Ok(Catalogue { connection, path })
+        settled(connection, path)
+    }
+
+    /// Begins a new one.
+    fn begin(path: PathBuf) -> Result<Catalogue> {
+        let begun = begun_at(&path);
+        if begun.exists() {
+            if DATABASE.is_in_use(&begun) {
+                return Err(IndexError::Busy);
+            }
+            remove(&begun);
+        }
+        let connection = DATABASE.begin(&begun, TABLES)?;
+        Ok(Catalogue { connection, path, begun: Some(begun) })
+    }
+
+    /// Makes a new one count: it is kept, and others see it. One that counts already stays as it is.
+    pub fn finish(&mut self) -> Result<()> {
+        let Some(begun) = &self.begun else { return Ok(()) };
+        let connection = std::mem::replace(&mut self.connection, Connection::open_in_memory()?);
+        let connection = DATABASE.finish(connection, begun, TABLES, &self.path)?;
+        self.begun = None;
+        *self = settled(connection, self.path.clone())?;
+        Ok(())
     }
 
     /// One in memory, for who may not keep anything.
     pub fn in_memory() -> Result<Catalogue> {
         let connection = DATABASE.create_in_memory(|_| Ok(()))?;
-        Ok(Catalogue { connection, path: PathBuf::new() })
+        Ok(Catalogue { connection, path: PathBuf::new(), begun: None })
     }
 
     /// Does a repository have one?
@@ -162,7 +208,9 @@ impl Catalogue {
 
     /// Removes the catalogue of a repository.
     pub fn wipe(cache: &Path, repository: &RepositoryId) {
-        remove(&path_of(cache, repository));
+        let path = path_of(cache, repository);
+        remove(&path);
+        remove(&begun_at(&path));
     }
 
     /// Is there one that knows a snapshot?
@@ -170,12 +218,13 @@ impl Catalogue {
         Ok(self.connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM snapshots)", [], |row| row.get(0))?)
     }
 
-    /// A second way to the same catalogue, for another thread: it sees what was committed. None for one in memory.
+    /// A second way to the same catalogue, for another thread: it sees what was committed. None for one in memory and for a new one.
     pub fn second(&self) -> Result<Option<Catalogue>> {
-        if self.path.as_os_str().is_empty() {
+        if self.path.as_os_str().is_empty() || self.begun.is_some() {
             return Ok(None);
         }
-        Ok(Some(Catalogue { connection: DATABASE.connect(&self.path)?, path: self.path.clone() }))
+        let connection = DATABASE.connect(&self.path)?;
+        Ok(Some(Catalogue { connection, path: self.path.clone(), begun: None }))
     }
 
     /// A fact about the catalogue as a whole.

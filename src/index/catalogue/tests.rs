@@ -25,7 +25,7 @@ fn heading(from: &str, subject: &str) -> Heading {
 
 fn facts(number: u8, from: &str, subject: &str) -> Facts {
     let heading = Some(heading(from, subject));
-    Facts { content: content(number), size: 100 * u64::from(number), heading, opaque: false }
+    Facts::new(content(number), 100 * u64::from(number), heading, false)
 }
 
 fn inbox(path: &[u8]) -> Mailfolder<'_> {
@@ -190,6 +190,9 @@ fn it_lives_in_one_file_that_is_made_anew_when_damaged() {
     let fill = catalogue.fill().unwrap();
     fill.set_fact("users", b"x").unwrap();
     fill.commit().unwrap();
+    assert!(!Catalogue::exists(dir.path(), &id), "before it is finished");
+    assert!(matches!(Catalogue::open(dir.path(), &id), Err(IndexError::Busy)), "one makes it");
+    catalogue.finish().unwrap();
     drop(catalogue);
     let again = Catalogue::open(dir.path(), &id).unwrap();
     assert_eq!(again.fact("users").unwrap(), Some(b"x".to_vec()));
@@ -198,7 +201,11 @@ fn it_lives_in_one_file_that_is_made_anew_when_damaged() {
     std::fs::write(&path, b"no database at all").unwrap();
     let anew = Catalogue::open(dir.path(), &id).unwrap();
     assert_eq!(anew.fact("users").unwrap(), None);
-    drop(anew);
+    std::mem::forget(anew);
     Catalogue::wipe(dir.path(), &id);
-    assert!(!path.exists());
+    let mut after = Catalogue::open(dir.path(), &id).unwrap();
+    after.finish().unwrap();
+    drop(after);
+    Catalogue::wipe(dir.path(), &id);
+    assert!(std::fs::read_dir(path.parent().unwrap()).unwrap().next().is_none());
 }

@@ -1,6 +1,8 @@
 //! Words as the full-text table knows them: letters of scripts that put no blanks between words stand alone there, and
 //! an address is a word of its own besides its parts, which many messages share.
 
+use crate::mail::heading::Heading;
+
 /// Texts with more words than this are cut: nobody looks for the thousandth receiver by a word in the middle.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
@@ -15,29 +17,66 @@ fn stands_alone(letter: char) -> bool {
 /// What joins the parts of an address to one word: a letter that nobody writes there.
 const JOINT: char = '\u{1c0}';
 
-/// An address as one word; `None` for a word that is none.
-fn address(word: &str) -> Option<String> {
+/// What the full-text table is told of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Words {
+    pub(super) sender: String,
+    pub(super) receivers: String,
+    pub(super) subject: String,
+    pub(super) attachments: String,
+}
+
+impl Words {
+    pub(super) fn of(heading: &Heading) -> Words {
+        let mut receivers = String::with_capacity(2 * (heading.to.len() + heading.cc.len()) + 2);
+        add(&heading.to, &mut receivers);
+        receivers.push(' ');
+        add(&heading.cc, &mut receivers);
+        Words {
+            sender: indexed(&heading.from),
+            receivers,
+            subject: indexed(&heading.subject),
+            attachments: indexed(&heading.attachments),
+        }
+    }
+}
+
+/// The part of a word that is an address; `None` in a word without one.
+fn address(word: &str) -> Option<&str> {
     let word = word.trim_matches(|letter: char| !letter.is_alphanumeric() && letter != '@');
-    let at = word.find('@').filter(|&at| at > 0)?;
-    let joined: String =
-        word.chars().map(|letter| if letter.is_alphanumeric() { letter } else { JOINT }).collect();
-    (at < word.len()).then_some(joined)
+    word.find('@').is_some_and(|at| at > 0).then_some(word)
+}
+
+/// Adds an address as one word.
+fn join(address: &str, words: &mut String) {
+    words.extend(address.chars().map(|letter| if letter.is_alphanumeric() { letter } else { JOINT }));
 }
 
 /// The words of a text for the table.
-pub(super) fn indexed(text: &str) -> String {
-    let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
-    let mut words = apart(text);
-    for address in text.split_whitespace().filter_map(address) {
-        words.push(' ');
-        words.push_str(&address);
-    }
+fn indexed(text: &str) -> String {
+    let mut words = String::with_capacity(2 * text.len() + 2);
+    add(text, &mut words);
     words
 }
 
+fn add(text: &str, words: &mut String) {
+    let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+    set_apart(text, words);
+    if !text.contains('@') {
+        return;
+    }
+    for address in text.split_whitespace().filter_map(address) {
+        words.push(' ');
+        join(address, words);
+    }
+}
+
 /// Sets letters that stand alone apart.
-fn apart(text: &str) -> String {
-    let mut words = String::with_capacity(text.len() + 16);
+fn set_apart(text: &str, words: &mut String) {
+    if text.is_ascii() {
+        words.push_str(text);
+        return;
+    }
     for letter in text.chars() {
         if stands_alone(letter) {
             words.push(' ');
@@ -47,6 +86,11 @@ fn apart(text: &str) -> String {
             words.push(letter);
         }
     }
+}
+
+fn apart(text: &str) -> String {
+    let mut words = String::with_capacity(text.len() + 16);
+    set_apart(text, &mut words);
     words
 }
 
@@ -57,7 +101,9 @@ pub(super) fn phrases(text: &str) -> Option<String> {
     let mut asked: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         if let Some(address) = address(word) {
-            asked.push(format!("\"{address}\"*"));
+            let mut joined = String::with_capacity(address.len() + 8);
+            join(address, &mut joined);
+            asked.push(format!("\"{joined}\"*"));
             continue;
         }
         let parts = apart(word);

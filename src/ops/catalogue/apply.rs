@@ -119,8 +119,7 @@ impl Applier<'_, '_> {
                 Some(number) => return Ok(number),
                 // It was known to the run before, which was not committed.
                 None => {
-                    let unread = super::Facts { content, size: 0, heading: None, opaque: false };
-                    Box::new(unread)
+                    Box::new(super::Facts::new(content, 0, None, false))
                 }
             },
             Message::New(facts) => facts,

@@ -145,7 +145,7 @@ impl<'a> Heads<'a> {
         let head = first.filter(|_| is_message).and_then(|section| section.pieces.first()?.blobs().first());
         let Some(head) = head else {
             // A file without a head has none anywhere: compressed, encrypted, or no message at all.
-            return Ok(Facts { content, size, heading: None, opaque: true });
+            return Ok(Facts::new(content, size, None, true));
         };
         let heading = match reader.data(head) {
             Ok(blob) => Some(self.reader.read(blob.as_ref())),
@@ -153,7 +153,7 @@ impl<'a> Heads<'a> {
             Err(error) if is_loss(&error) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(Facts { content, size, heading, opaque: false })
+        Ok(Facts::new(content, size, heading, false))
     }
 
     /// What the file at a logical path of this host says, while it is there as it was.

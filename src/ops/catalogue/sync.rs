@@ -93,6 +93,7 @@ pub fn sync<'a>(
             catalogue.settle()?;
         }
     }
+    catalogue.finish()?;
     if let Some(host) = &options.local
         && catalogue.has_unread()?
     {
@@ -136,7 +137,7 @@ fn read_later(catalogue: &mut Catalogue, host: &HostId) -> Result<(), CatalogueE
     let heads = Heads::new(None, true);
     for (content, size, path) in fill.unread(host, RETRIES_MAX)? {
         if let Some(heading) = heads.of_local_file(&path, size) {
-            fill.add_message(&Facts { content, size, heading: Some(heading), opaque: false })?;
+            fill.add_message(&Facts::new(content, size, Some(heading), false))?;
         }
     }
     Ok(fill.commit()?)
@@ -210,6 +211,7 @@ impl<'a> Run<'_, 'a> {
             report.broken += broken;
             fill.add_snapshot(number, next, &info.hash, info.snapshot.started, broken == 0)?;
             fill.commit()?;
+            catalogue.finish()?;
             before = Some((info, next));
             reader = Some((info, after));
         }
