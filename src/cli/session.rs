@@ -17,7 +17,7 @@ use crate::format::keyset::KeySet;
 use crate::index::Index;
 use crate::repo::ledger::Ledger;
 use crate::repo::packs::PackMap;
-use crate::repo::reader::BlobReader;
+use crate::repo::reader::{BlobReader, ReadCache};
 use crate::repo::snapshots::{self, Filter, Listed, SnapshotInfo};
 use crate::repo::{RepoError, Repository, deltas};
 use crate::store::{Folder, Place, Storage};
@@ -33,6 +33,8 @@ pub struct Session {
     pub index: RwLock<Index>,
     /// Keys of packs in use.
     pub packs: PackMap,
+    /// What was read last, for all readers.
+    pub cache: Arc<ReadCache>,
     state_dir: PathBuf,
     /// This client mirrors another place into this one, which therefore lags behind what was seen there.
     is_mirror: bool,
@@ -76,7 +78,8 @@ impl Session {
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let state_dir = context.settings.state_dir.clone();
         let is_mirror = mirrors::includes(&state_dir, repository.id(), &context.settings.repository.value);
-        Ok(Session { repository, index: RwLock::new(index), packs, state_dir, is_mirror })
+        let cache = Arc::new(ReadCache::new(READ_CACHE_BYTES));
+        Ok(Session { repository, index: RwLock::new(index), packs, cache, state_dir, is_mirror })
     }
 
     /// The repository, its index, and the keys of packs in use, for work that outlives the command's own.
@@ -201,8 +204,9 @@ impl Session {
         })?;
         let namer = BlobNamer::new(&keys.id_key, &snapshot.host);
         let store = Arc::clone(&self.repository.store);
-        let reader =
-            BlobReader::new(store, &self.packs, namer, snapshot.domain, &self.index, READ_CACHE_BYTES);
+        let space = self.cache.space(&snapshot.host, &snapshot.domain);
+        let reader = BlobReader::new(store, &self.packs, namer, snapshot.domain, &self.index, 0)
+            .sharing(&self.cache, space);
         Ok(reader.refreshing(Box::new(|| deltas::learn(&self.repository, &self.index))))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::RepoError;
 use super::packs::PackMap;
-use crate::base::id::{BlobId, DomainId};
+use crate::base::id::{BlobId, DomainId, HostId};
 use crate::compress;
 use crate::crypto::blob_id::BlobNamer;
 use crate::crypto::pack::FrameKind;
@@ -82,6 +82,8 @@ impl SegmentCache {
 /// What readers of several hosts keep in common, so that all of them together stay within one bound.
 pub struct ReadCache {
     segments: Mutex<SegmentCache>,
+    /// Each verifies by its own key; the place of one is its number.
+    spaces: Mutex<Vec<(HostId, DomainId)>>,
     /// Refreshes that may still bring nothing new before no more are tried.
     refreshes_left: AtomicU32,
 }
@@ -90,7 +92,19 @@ impl ReadCache {
     /// Keeps up to `bytes` of plaintext.
     pub fn new(bytes: usize) -> ReadCache {
         let segments = SegmentCache { segments: HashMap::new(), bytes: 0, bytes_max: bytes, clock: 0 };
-        ReadCache { segments: Mutex::new(segments), refreshes_left: AtomicU32::new(VAIN_REFRESHES_MAX) }
+        let refreshes_left = AtomicU32::new(VAIN_REFRESHES_MAX);
+        ReadCache { segments: Mutex::new(segments), spaces: Mutex::default(), refreshes_left }
+    }
+
+    /// The number of the space in which a host's blobs of a domain are kept.
+    pub fn space(&self, host: &HostId, domain: &DomainId) -> u32 {
+        let mut spaces = self.spaces.lock().expect("no holder panics");
+        let known = spaces.iter().position(|space| *space == (*host, *domain));
+        let number = known.unwrap_or(spaces.len());
+        if known.is_none() {
+            spaces.push((*host, *domain));
+        }
+        number as u32
     }
 }
 

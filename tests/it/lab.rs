@@ -21,7 +21,7 @@ use mailark::ops::{backup, check, prune, purge};
 use mailark::repo::extract::extract_bytes;
 use mailark::repo::ledger::Ledger;
 use mailark::repo::packs::PackMap;
-use mailark::repo::reader::BlobReader;
+use mailark::repo::reader::{BlobReader, ReadCache};
 use mailark::repo::repository::NewSlot;
 use mailark::repo::snapshots::{self, SnapshotInfo};
 use mailark::repo::view::{Step, View};
@@ -129,6 +129,7 @@ pub fn options(host: &str, job: &str, source: &Path) -> backup::Options {
         accept_loss: false,
         skip_unchanged: false,
         dry_run: false,
+        read_cache: Arc::new(ReadCache::new(1 << 20)),
         workers: 1,
     }
 }

@@ -310,7 +310,10 @@ impl Stage {
     fn ends(&self, verb: &str, code: i32) -> u64 {
         let of_actor = |actor: &Actor| {
             let ends = actor.ends.lock().unwrap();
-            ends.iter().filter(|((of, with, _), _)| of == verb && *with == code).map(|(_, count)| count).sum::<u64>()
+            ends.iter()
+                .filter(|((of, with, _), _)| of == verb && *with == code)
+                .map(|(_, count)| count)
+                .sum::<u64>()
         };
         self.actors.iter().map(of_actor).sum()
     }

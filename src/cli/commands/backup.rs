@@ -5,6 +5,7 @@ mod follow;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -264,6 +265,7 @@ fn options(args: &BackupArgs, request: Request, session: &Session, context: &Con
         dry_run: args.dry_run,
         care: Care { rescan: args.rescan, reread: args.reread },
         cache_dir: session::index_dir(context, &session.repository),
+        read_cache: Arc::clone(&session.cache),
         workers: session::workers(),
     }
 }

@@ -282,7 +282,13 @@ impl Fill<'_> {
         let mut statement = self.transaction.prepare_cached(
             "INSERT INTO words (rowid, sender, receivers, subject, attachments) VALUES (?, ?, ?, ?, ?)",
         )?;
-        statement.execute(params![number, words.sender, words.receivers, words.subject, words.attachments])?;
+        statement.execute(params![
+            number,
+            words.sender,
+            words.receivers,
+            words.subject,
+            words.attachments
+        ])?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use report::{Finding, Report};
@@ -34,6 +35,7 @@ pub use scan::Care;
 
 use crate::base::id::ObjectHash;
 use crate::repo::RepoError;
+use crate::repo::reader::ReadCache;
 use crate::source::SourceError;
 use crate::source::exclude::Excludes;
 use crate::source::start::Start;
@@ -70,6 +72,8 @@ pub struct Options {
     pub care: Care,
     /// Where caches lie; without, every file is looked at.
     pub cache_dir: Option<PathBuf>,
+    /// Where plaintext of the parent's pages is kept, for this run and for who reads them next.
+    pub read_cache: Arc<ReadCache>,
     /// Threads that read.
     pub workers: usize,
 }

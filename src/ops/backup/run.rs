@@ -34,8 +34,6 @@ use crate::repo::{RepoError, Repository, deltas};
 use crate::source::SourceError;
 use crate::source::names::Accounts;
 
-/// Plaintext of the parent's pages that is kept in memory.
-const PARENT_CACHE_BYTES: usize = 24 << 20;
 /// How often a run begins again because of a prune.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -100,7 +98,9 @@ impl Attempt<'_> {
         let packs = PackMap::new(Arc::clone(&repository.keys));
         let namer = BlobNamer::new(&writer.id_key, &writer.host);
         let (store, domain) = (|| Arc::clone(&repository.store), writer.domain);
-        let reader = BlobReader::new(store(), &packs, namer.clone(), domain, index, PARENT_CACHE_BYTES);
+        let cache = &options.read_cache;
+        let reader = BlobReader::new(store(), &packs, namer.clone(), domain, index, 0)
+            .sharing(cache, cache.space(&writer.host, &domain));
         let known = parent.as_ref().map(|info| Parent {
             reader: &reader,
             started: info.snapshot.started,

@@ -118,9 +118,7 @@ impl Applier<'_, '_> {
             Message::Known(content) => match self.fill.message(&content)? {
                 Some(number) => return Ok(number),
                 // It was known to the run before, which was not committed.
-                None => {
-                    Box::new(super::Facts::new(content, 0, None, false))
-                }
+                None => Box::new(super::Facts::new(content, 0, None, false)),
             },
             Message::New(facts) => facts,
         };

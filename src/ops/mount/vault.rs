@@ -1,10 +1,9 @@
 //! The repository as a mount holds it: readers on demand, and pages that stay decoded for a while.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use crate::base::id::{BlobId, DomainId, HostId};
+use crate::base::id::BlobId;
 use crate::base::limits;
 use crate::base::recent::Recent;
 use crate::crypto::blob_id::BlobNamer;
@@ -48,7 +47,6 @@ pub struct Vault {
     packs: PackMap,
     segments: Arc<ReadCache>,
     pages: Mutex<Recent<PageKey, Decoded>>,
-    spaces: Mutex<HashMap<(HostId, DomainId), u32>>,
     labelled: AtomicBool,
 }
 
@@ -61,7 +59,6 @@ impl Vault {
             packs,
             segments: Arc::new(ReadCache::new(limits::mount::SEGMENT_CACHE_BYTES)),
             pages: Mutex::new(Recent::new(limits::mount::PAGE_CACHE_BYTES)),
-            spaces: Mutex::default(),
             labelled: AtomicBool::new(false),
         }
     }
@@ -70,9 +67,7 @@ impl Vault {
     pub fn show(&self, info: SnapshotInfo, name: String) -> Option<Shown> {
         let keys = self.repository.keys.domain(&info.domain)?;
         let namer = BlobNamer::new(&keys.id_key, &info.host);
-        let mut spaces = self.spaces.lock().expect("no holder panics");
-        let next = spaces.len() as u32;
-        let space = *spaces.entry((info.host, info.domain)).or_insert(next);
+        let space = self.segments.space(&info.host, &info.domain);
         Some(Shown { info, name, namer, space })
     }
 
