@@ -11,6 +11,7 @@ pub mod command;
 pub mod dir;
 pub mod exclude;
 pub mod extents;
+pub mod fanotify;
 pub mod file_system;
 pub mod ladder;
 pub mod links;
