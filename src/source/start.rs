@@ -64,6 +64,16 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// What of a clean path lies below another one, without a slash in front; empty when they are the same.
+pub fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
+    match path.strip_prefix(above)? {
+        rest if above.ends_with(b"/") => Some(rest),
+        [] => Some(b""),
+        [b'/', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
 /// Makes a path absolute. Links on the way are kept as the user wrote them, unless `..` follows one.
 fn absolute(path: &Path) -> std::io::Result<Vec<u8>> {
     if path.components().any(|component| component == Component::ParentDir) {
@@ -131,6 +141,10 @@ mod tests {
         assert_eq!(split(b"/"), (&b"/"[..], &b""[..]));
         assert_eq!(split(b"/a"), (&b"/"[..], &b"a"[..]));
         assert_eq!(split(b"/a/b"), (&b"/a"[..], &b"b"[..]));
+        assert_eq!(below(b"/a/b/c", b"/a"), Some(&b"b/c"[..]));
+        assert_eq!(below(b"/a/b", b"/"), Some(&b"a/b"[..]));
+        assert_eq!((below(b"/a", b"/a"), below(b"/", b"/")), (Some(&b""[..]), Some(&b""[..])));
+        assert_eq!((below(b"/ab", b"/a"), below(b"/a", b"/a/b")), (None, None));
     }
 
     #[test]

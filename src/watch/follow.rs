@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::folders::{Folders, What};
+use super::folders::{Folders, Watched};
 use super::pace::{Pace, Times};
+use super::scope::What;
 use crate::base::clock;
 use crate::base::interrupt::Interrupt;
 
@@ -32,8 +33,8 @@ pub trait Follower {
     /// Backs up once.
     fn run(&mut self) -> Result<Ran, Self::Error>;
 
-    /// So many folders are watched, and of so many others nobody tells.
-    fn surveyed(&mut self, watched: usize, blind: u64);
+    /// So much is watched.
+    fn surveyed(&mut self, watched: Watched);
 
     /// The next try of what failed comes after this time.
     fn pauses(&mut self, pause: Duration);
@@ -52,9 +53,10 @@ pub fn follow<F: Follower>(
     let (mut told, mut surveyed) = (None, clock::stopwatch());
     let mut pace = Pace::new(times, clock::stopwatch());
     loop {
-        let counts = folders.counts();
-        if told.replace(counts.1) != Some(counts.1) {
-            follower.surveyed(counts.0, counts.1);
+        let watched = folders.watched();
+        let new = (watched.file_systems, watched.blind);
+        if told.replace(new) != Some(new) {
+            follower.surveyed(watched);
         }
         if wait(&mut folders, &mut pace, interrupt).is_none() {
             return Ok(());

@@ -115,9 +115,12 @@ pub struct FollowArgs {
     /// With --follow: let no change wait longer than this, however much happens [default: as --settle]
     #[arg(long, value_name = "TIME", requires = "follow", value_parser = waiting_time)]
     pub max_age: Option<Duration>,
-    /// Watch so many folders at most
+    /// Watch so many folders at most, where they are watched one by one
     #[arg(long, value_name = "N", requires = "follow", hide = true)]
     pub watch_limit: Option<usize>,
+    /// Watch folders one by one, as where no file system may be watched as a whole
+    #[arg(long, requires = "follow", hide = true)]
+    pub watch_each: bool,
 }
 
 /// What a backup reads.

@@ -18,7 +18,7 @@ use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
 use crate::ops::backup::{Options, Report};
 use crate::repo::snapshots::{Listed, SnapshotInfo};
-use crate::watch::{self, Follower, Ran, Times, What};
+use crate::watch::{self, Follower, Ran, Times, Watched, What};
 
 /// How long a change settles.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -46,6 +46,7 @@ pub(super) fn run(
         own: &options.own,
         one_file_system: options.one_file_system,
         limit: args.follow.watch_limit.unwrap_or_else(watch::default_limit),
+        each: args.follow.watch_each,
     };
     let config = config_of(&context.settings.repository.value)?;
     let session = Some((session, config));
@@ -106,6 +107,29 @@ impl Progress for News<'_> {
     }
 }
 
+fn several(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+fn in_words(watched: Watched, settle: Duration) -> String {
+    let Watched { file_systems, folders, blind } = watched;
+    let whole = several(file_systems as u64, "file system");
+    let each = several(folders as u64, "folder");
+    let what = match (file_systems, folders) {
+        (0, _) => each,
+        (_, 0) => whole,
+        _ => format!("{whole} and {each}"),
+    };
+    match blind {
+        0 => format!("watching {what}"),
+        blind => format!(
+            "watching {what}; of {} more nobody tells (too many, or on a network): all are looked at every {}",
+            several(blind, "folder"),
+            duration(settle)
+        ),
+    }
+}
+
 /// Will it be the same however often it is tried?
 fn is_final(kind: Kind) -> bool {
     matches!(kind, Kind::User | Kind::Config | Kind::Key | Kind::ReaderGone)
@@ -143,17 +167,8 @@ impl Follower for Runs<'_> {
         Ok(Ran::Failed)
     }
 
-    fn surveyed(&mut self, watched: usize, blind: u64) {
-        let out = self.context.output;
-        match blind {
-            0 => out.remark(&format!("{} folders are watched", count(watched as u64))),
-            blind => out.remark(&format!(
-                "{} folders are watched; of {} nobody tells (too many, or on a network): all are looked at every {}",
-                count(watched as u64),
-                count(blind),
-                duration(self.settle)
-            )),
-        }
+    fn surveyed(&mut self, watched: Watched) {
+        self.context.output.remark(&in_words(watched, self.settle));
     }
 
     fn pauses(&mut self, pause: Duration) {
@@ -232,4 +247,21 @@ fn say(report: &Report, options: &Options, context: &Context<'_>) -> Result<(), 
         complain(&format!("mailark: snapshot {} is suspect: {why}\n", made.short()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_is_said_in_words() {
+        let words = |file_systems, folders, blind| {
+            in_words(Watched { file_systems, folders, blind }, Duration::from_secs(60))
+        };
+        assert_eq!(words(1, 0, 0), "watching 1 file system");
+        assert_eq!(words(2, 1, 0), "watching 2 file systems and 1 folder");
+        assert_eq!(words(0, 40_123, 0), "watching 40,123 folders");
+        let blind = words(0, 7, 3);
+        assert!(blind.starts_with("watching 7 folders; of 3 folders more nobody tells"), "{blind}");
+    }
 }
