@@ -85,7 +85,10 @@ impl EachFolder {
 
     /// Watched folders, and those that nobody tells of.
     pub(super) fn counts(&self) -> (usize, u64) {
-        (self.watcher.as_ref().and_then(|watcher| watcher.as_ref().ok()).map_or(0, Watcher::count), self.blind)
+        (
+            self.watcher.as_ref().and_then(|watcher| watcher.as_ref().ok()).map_or(0, Watcher::count),
+            self.blind,
+        )
     }
 
     /// Does it not know any more what it watches?
@@ -121,7 +124,9 @@ impl EachFolder {
         let (path, device) = (join(&known.path, &name), known.device);
         match &known.kind {
             Kind::Around(only) => return *only == name,
-            _ if !name.is_empty() && scope.what.excludes.leave_out(&known.path, &name, false) => return false,
+            _ if !name.is_empty() && scope.what.excludes.leave_out(&known.path, &name, false) => {
+                return false;
+            }
             Kind::Messages => {}
             Kind::Any if has_come && !name.is_empty() => {
                 self.add(scope, Wanted { path, device: Some(device), of_messages: false });

@@ -28,7 +28,7 @@ const FOLDER_FLAGS: OFlags =
 
 /// A mount through which folders have paths.
 #[derive(Debug)]
-struct View {
+struct Entrance {
     file_system: u64,
     /// The mount's number, where the kernel tells it.
     mount: Option<u64>,
@@ -40,7 +40,7 @@ struct View {
 #[derive(Debug)]
 pub(super) struct FileSystems {
     watcher: Watcher,
-    views: Vec<View>,
+    entrances: Vec<Entrance>,
     devices: HashSet<u64>,
     /// How folders count. What is moved may count otherwise, with all that is below it.
     known: HashMap<(u64, Handle), Vec<Sight>>,
@@ -60,8 +60,8 @@ impl FileSystems {
     /// Begins with none; `None` where this program may watch none.
     pub(super) fn new() -> Option<FileSystems> {
         let watcher = Watcher::new().ok()?;
-        let (views, devices, known) = (Vec::new(), HashSet::new(), HashMap::new());
-        Some(FileSystems { watcher, views, devices, known, is_lost: false })
+        let (entrances, devices, known) = (Vec::new(), HashSet::new(), HashMap::new());
+        Some(FileSystems { watcher, entrances, devices, known, is_lost: false })
     }
 
     /// Watches the file system of a folder, by its path without links; false when that cannot be, or would not tell
@@ -74,17 +74,17 @@ impl FileSystems {
             return false;
         }
         self.devices.insert(meta.device);
-        if mount.is_none() || self.views.iter().all(|view| view.mount != mount) {
-            self.views.push(View { file_system: found.id, mount, root: root.to_vec() });
+        if mount.is_none() || self.entrances.iter().all(|entrance| entrance.mount != mount) {
+            self.entrances.push(Entrance { file_system: found.id, mount, root: root.to_vec() });
         }
         true
     }
 
     /// Watches all once more, if they are there: what was unmounted for a moment is forgotten by the kernel.
     pub(super) fn watch_again(&self) -> bool {
-        self.views.iter().all(|view| {
-            let path = Path::new(OsStr::from_bytes(&view.root));
-            open(&view.root).and_then(|folder| self.watcher.watch(&folder, path)).is_ok()
+        self.entrances.iter().all(|entrance| {
+            let path = Path::new(OsStr::from_bytes(&entrance.root));
+            open(&entrance.root).and_then(|folder| self.watcher.watch(&folder, path)).is_ok()
         })
     }
 
@@ -95,7 +95,7 @@ impl FileSystems {
 
     /// File systems watched.
     pub(super) fn count(&self) -> usize {
-        self.views.iter().map(|view| view.file_system).collect::<HashSet<_>>().len()
+        self.entrances.iter().map(|entrance| entrance.file_system).collect::<HashSet<_>>().len()
     }
 
     /// Is a folder gone through which the others were seen?
@@ -106,7 +106,7 @@ impl FileSystems {
     /// Did anything change that counts since the last call?
     pub(super) fn have_changed(&mut self, scope: &Scope<'_>) -> bool {
         let mut changed = false;
-        let mut look = Look { scope, mounts: self.views.iter().map(|_| None).collect() };
+        let mut look = Look { scope, mounts: self.entrances.iter().map(|_| None).collect() };
         for _ in 0..READS_MAX {
             let told = self.watcher.read().unwrap_or_else(|_| {
                 changed = true;
@@ -137,7 +137,7 @@ impl FileSystems {
         }
         let key = (file_system, folder);
         if !self.known.contains_key(&key) {
-            let Ok(sights) = look.sights(&self.views, &key) else {
+            let Ok(sights) = look.sights(&self.entrances, &key) else {
                 // To be on the safe side; the next survey puts it right.
                 self.is_lost = true;
                 return true;
@@ -159,20 +159,24 @@ impl FileSystems {
 /// One look at what was told.
 struct Look<'a> {
     scope: &'a Scope<'a>,
-    /// Open folders, one for each view that was needed.
+    /// Open folders, one for each entrance that was needed.
     mounts: Vec<Option<OwnedFd>>,
 }
 
 impl Look<'_> {
-    fn sights(&mut self, views: &[View], (file_system, folder): &(u64, Handle)) -> Result<Vec<Sight>> {
+    fn sights(
+        &mut self,
+        entrances: &[Entrance],
+        (file_system, folder): &(u64, Handle),
+    ) -> Result<Vec<Sight>> {
         let mut sights = Vec::new();
-        for (view, mount) in views.iter().zip(&mut self.mounts) {
-            if view.file_system != *file_system {
+        for (entrance, mount) in entrances.iter().zip(&mut self.mounts) {
+            if entrance.file_system != *file_system {
                 continue;
             }
             let mount = match mount {
                 Some(mount) => mount,
-                None => mount.insert(open(&view.root)?),
+                None => mount.insert(open(&entrance.root)?),
             };
             match folder.path(mount.as_fd()) {
                 Ok(path) => sights.extend(self.scope.sights(&path)),

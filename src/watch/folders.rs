@@ -98,7 +98,8 @@ impl<'a> Folders<'a> {
             return false;
         }
         let now = Mounts::around(&self.scope.places(), self.scope.what.one_file_system);
-        let differ = now.differ_from(&self.mounts) || self.whole.as_ref().is_some_and(|whole| !whole.watch_again());
+        let differ =
+            now.differ_from(&self.mounts) || self.whole.as_ref().is_some_and(|whole| !whole.watch_again());
         self.mounts = now;
         self.is_out_of_date |= differ;
         differ

@@ -46,8 +46,10 @@ impl Mounts {
     /// The folders below `start` at which something is mounted, sorted, each once.
     pub(super) fn below(&self, start: &[u8]) -> Vec<Vec<u8>> {
         let points = self.mounts.iter().map(|(point, ..)| point);
-        let mut points: Vec<_> =
-            points.filter(|point| below(point, start).is_some_and(|rest| !rest.is_empty())).cloned().collect();
+        let mut points: Vec<_> = points
+            .filter(|point| below(point, start).is_some_and(|rest| !rest.is_empty()))
+            .cloned()
+            .collect();
         points.dedup();
         points
     }

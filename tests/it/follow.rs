@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::{Arc, RwLock};
 
 use mailark::format::snapshot::{FOLLOW_TAG, Totals, Tree};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::forget::receive;
 use crate::library::{open, snapshot};
-use crate::support::{Output, TestEnv, noise, settle, signal, skipped, wait_until};
+use crate::support::{Output, PROGRAM, SmallDisk, TestEnv, noise, settle, signal, skipped, tool, wait_until};
 use crate::tree::{mail, message_name};
 
 /// A mailbox, and the program that follows it.
@@ -27,8 +27,7 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(settle: &'static str, more: &[&'static str]) -> Followed {
-        let env = TestEnv::with_repository();
+    fn inside(env: TestEnv, settle: &'static str, more: &[&'static str]) -> Followed {
         let vmail = env.folder("vmail");
         for folder in ["cur", "new", "tmp", ".Sent/cur", ".Sent/new", ".Sent/tmp"] {
             env.folder(&format!("vmail/user/{folder}"));
@@ -41,7 +40,11 @@ impl Followed {
 
     /// The same, with its first snapshot made.
     fn at_rest(settle: &'static str, more: &[&'static str]) -> Followed {
-        let followed = Followed::new(settle, more);
+        Followed::at_rest_inside(TestEnv::with_repository(), settle, more)
+    }
+
+    fn at_rest_inside(env: TestEnv, settle: &'static str, more: &[&'static str]) -> Followed {
+        let followed = Followed::inside(env, settle, more);
         followed.wait_for(1);
         followed.wait_for_runs(1);
         followed
@@ -86,6 +89,14 @@ impl Followed {
         fs::rename(tmp, new).unwrap();
     }
 
+    /// File systems and folders that the kernel watches for it.
+    fn watched(&self) -> (usize, usize) {
+        let about = format!("/proc/{}/fdinfo", self.child.0.id());
+        let lists = fs::read_dir(about).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()));
+        let lists: String = lists.map(Result::unwrap_or_default).collect();
+        (lists.matches("fanotify sdev:").count(), lists.matches("inotify wd:").count())
+    }
+
     /// Messages in the last snapshot.
     fn messages(&self) -> u64 {
         let listed = self.env.mailark(["snapshots", "--json"]).expect(0).json();
@@ -114,8 +125,12 @@ impl Drop for Ended {
 }
 
 fn start(env: &TestEnv, vmail: &Path, more: &[&str], number: u32) -> Ended {
+    start_as(env.command([""; 0]), env, vmail, more, number)
+}
+
+fn start_as(mut command: Command, env: &TestEnv, vmail: &Path, more: &[&str], number: u32) -> Ended {
     let out = |which: &str| File::create(env.path(&format!("follow-{number}.{which}"))).unwrap();
-    let mut command = env.command(["backup", "--follow", "--json", "--job", "mail", "--as", "/data"]);
+    command.args(["backup", "--follow", "--json", "--job", "mail", "--as", "/data"]);
     Ended(command.args(more).arg(vmail).stdout(out("out")).stderr(out("err")).spawn().unwrap())
 }
 
@@ -188,8 +203,8 @@ fn where_nothing_changed_nothing_is_added() {
 
 #[test]
 fn a_rescan_of_the_same_adds_no_object() {
-    // With one watch, all is looked at again and again.
-    let followed = Followed::at_rest("1s", &["--watch-limit", "1"]);
+    // With one folder watched, all is looked at again and again.
+    let followed = Followed::at_rest("1s", &["--watch-each", "--watch-limit", "1"]);
     let before = objects(&followed.env);
     followed.wait_for_runs(4);
     assert_eq!(objects(&followed.env), before);
@@ -199,7 +214,7 @@ fn a_rescan_of_the_same_adds_no_object() {
 
 #[test]
 fn what_cannot_be_watched_is_found_all_the_same() {
-    let followed = Followed::at_rest("1s", &["--watch-limit", "1"]);
+    let followed = Followed::at_rest("1s", &["--watch-each", "--watch-limit", "1"]);
     followed.deliver("user/.Sent/new", 1);
     followed.wait_for(2);
     followed.deliver("user/new", 2);
@@ -209,7 +224,7 @@ fn what_cannot_be_watched_is_found_all_the_same() {
 
 #[test]
 fn a_lost_flood_of_events_loses_nothing() {
-    let followed = Followed::at_rest("1s", &[]);
+    let followed = Followed::at_rest("1s", &["--watch-each"]);
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap_or_default();
     let Ok(limit @ ..200_000) = limit.trim().parse::<usize>() else {
         return skipped("a lost flood of events", "the system holds very many");
@@ -231,6 +246,82 @@ fn a_lost_flood_of_events_loses_nothing() {
     wait_until("the message", || followed.messages() == 1);
     followed.deliver("user/.Late/new", 2);
     wait_until("the second message, by an event", || followed.messages() == 2);
+    followed.end();
+}
+
+#[test]
+fn a_lost_flood_from_a_whole_file_system_loses_nothing() {
+    let name = "a_lost_flood_from_a_whole_file_system_loses_nothing";
+    let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap_or_default();
+    let Ok(limit @ ..100_000) = limit.trim().parse::<usize>() else {
+        return skipped(name, "the system holds very many");
+    };
+    let env = TestEnv::with_repository();
+    // The flood is for nobody else.
+    let Some(disk) = SmallDisk::mount(env.path("vmail"), "256m") else {
+        return skipped(name, "mounting a tmpfs is not allowed here");
+    };
+    let followed = Followed::at_rest_inside(env, "1s", &["--exclude", "beside"]);
+    if followed.watched().0 == 0 {
+        return skipped(name, "no file system may be watched as a whole here");
+    }
+    signal(&followed.child.0, Signal::STOP);
+    let beside = followed.env.folder("vmail/beside");
+    for number in 0..limit + 4_000 {
+        File::create(beside.join(number.to_string())).unwrap();
+    }
+    followed.deliver("user/new", 1);
+    signal(&followed.child.0, Signal::CONT);
+    wait_until("the message", || followed.messages() == 1);
+    followed.deliver("user/new", 2);
+    wait_until("the second message, by an event", || followed.messages() == 2);
+    followed.end();
+    drop(disk);
+}
+
+#[test]
+fn folders_beyond_any_limit_are_watched_by_one_mark() {
+    let env = TestEnv::with_repository();
+    for number in 0..3_000 {
+        env.folder(&format!("vmail/user/{}/{number}", number % 50));
+    }
+    let followed = Followed::at_rest_inside(env, "1s", &["--watch-limit", "1"]);
+    match followed.watched() {
+        (0, _) => {
+            return skipped("folders_beyond_any_limit", "no file system may be watched as a whole here");
+        }
+        watched => assert_eq!(watched, (1, 0)),
+    }
+    for (number, folder) in (1..).zip(["user/0/0", "user/49/2999", "user/.Sent/new"]) {
+        followed.deliver(folder, number);
+        followed.wait_for(number as usize + 1);
+    }
+    let env = followed.end();
+    env.check();
+}
+
+#[test]
+fn without_the_right_to_it_folders_are_watched_one_by_one() {
+    let name = "without_the_right_to_it_folders_are_watched_one_by_one";
+    let mut followed = Followed::at_rest("1s", &[]);
+    let (whole, _) = followed.watched();
+    for (number, right) in (1..).zip(["-sys_admin", "-dac_read_search"]) {
+        let bounds = format!("--bounding-set={right}");
+        if !tool("setpriv", [&bounds, "true"]) {
+            return skipped(name, "needs root and setpriv");
+        }
+        signal(&followed.child.0, Signal::TERM);
+        followed.child.0.wait().unwrap();
+        let mut command = Command::new("setpriv");
+        followed.env.surround(&mut command).arg(bounds).arg(PROGRAM);
+        followed.starts += 1;
+        followed.child = start_as(command, &followed.env, &followed.vmail, &followed.more, followed.starts);
+        followed.wait_for_runs(1);
+        let (file_systems, folders) = followed.watched();
+        assert!(file_systems == 0 && folders >= 6, "{right}: {folders} folders, before {whole}");
+        followed.deliver("user/.Sent/new", number);
+        followed.wait_for(number as usize + 1);
+    }
     followed.end();
 }
 

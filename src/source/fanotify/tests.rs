@@ -1,6 +1,8 @@
 use std::fs;
 use std::fs::File;
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
 use super::*;
 use crate::source::file_system::FileSystem;
 
@@ -72,13 +74,29 @@ fn one_mark_tells_of_every_folder() {
 
 #[test]
 fn a_full_queue_is_told() {
-    let Some((folder, _open, mut watcher)) = watched("a_full_queue_is_told") else { return };
+    if watched("a_full_queue_is_told").is_none() {
+        return;
+    }
+    // The flood is for nobody else.
+    let disk = tempfile::tempdir().unwrap();
+    if mount("tmpfs", disk.path(), "tmpfs", MountFlags::empty(), None).is_err() {
+        return eprintln!("SKIPPED: a_full_queue_is_told: mounting is not allowed here");
+    }
+    flood(disk.path());
+    unmount(disk.path(), UnmountFlags::empty()).unwrap();
+}
+
+fn flood(disk: &Path) {
+    let path = disk.canonicalize().unwrap();
+    let open = File::open(disk).unwrap();
+    let mut watcher = Watcher::new().unwrap();
+    watcher.watch(&open, &path).unwrap();
     let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap_or_default();
     let Ok(limit @ ..100_000) = limit.trim().parse::<u32>() else {
         return eprintln!("SKIPPED: a_full_queue_is_told: the system holds very many");
     };
     for number in 0..limit + 100 {
-        File::create(folder.path().join(number.to_string())).unwrap();
+        File::create(disk.join(number.to_string())).unwrap();
     }
     let mut all = Vec::new();
     loop {

@@ -79,7 +79,9 @@ fn everything_but_what_is_left_out_wakes() {
             tree.write(quiet);
             assert!(!folders.have_changed(), "{quiet} {each}");
         }
-        for loud in ["user/new/1", "user/.Sent/cur/2", "user/subscriptions", "user/subscriptions", "skipped.x"] {
+        for loud in
+            ["user/new/1", "user/.Sent/cur/2", "user/subscriptions", "user/subscriptions", "skipped.x"]
+        {
             tree.write(loud);
             assert!(folders.have_changed(), "{loud} {each}");
         }
@@ -271,18 +273,23 @@ fn an_overflow_of_a_file_system_is_a_change_wherever_it_came_from() {
     };
     for each in ways(name).into_iter().filter(|each| !each) {
         let tree = Tree::new();
-        let (starts, own) = (tree.starts("user"), []);
+        // The flood is for nobody else.
+        let Some(_disk) = Mounted::new("tmpfs", tree.path("disk")) else {
+            return skipped(name, "mounting is not allowed here");
+        };
+        make(&tree.path("disk/mail"));
+        let (starts, own) = (tree.starts("disk/mail"), []);
         let what = tree.what(&starts, &own, each);
         let mut folders = Folders::survey(&what);
         for number in 0..limit + 100 {
-            tree.write(&format!("own/{number}"));
+            tree.write(&format!("disk/{number}"));
         }
         // One that nobody tells of.
-        tree.write("user/new/1");
+        tree.write("disk/mail/1");
         assert!(folders.have_changed() && !folders.have_changed());
-        tree.write("user/new/2");
+        tree.write("disk/mail/2");
         assert!(folders.have_changed());
-        tree.write("own/again");
+        tree.write("disk/again");
         assert!(!folders.have_changed());
     }
 }
@@ -447,5 +454,38 @@ fn a_watched_file_system_can_be_unmounted() {
         make(&tree.path("disk/mail"));
         let mut folders = Folders::survey(&what);
         sees(&mut folders, &tree, "disk/mail/1");
+    }
+}
+
+#[test]
+fn a_disk_that_is_away_for_a_moment_is_watched_again() {
+    let name = "a_disk_that_is_away_for_a_moment_is_watched_again";
+    let run = |program: &str, args: &[&OsStr]| {
+        std::process::Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+    };
+    for each in ways(name).into_iter().filter(|each| !each) {
+        let tree = Tree::new();
+        let (image, disk) = (tree.path("image"), tree.path("disk"));
+        make(&disk);
+        fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        let (image, path) = (image.as_os_str(), disk.as_os_str());
+        let args = ["-t", "ext4", "-o", "loop"].map(OsStr::new);
+        let args = [&args[..], &[image, path]].concat();
+        if !run("mkfs.ext4", &["-q".as_ref(), image]) || !run("mount", &args) {
+            return skipped(name, "no ext4 in a file may be made and mounted here");
+        }
+        let _mounted = Mounted(disk.clone());
+        let (starts, own) = (tree.starts("disk"), []);
+        let what = tree.what(&starts, &own, each);
+        let mut folders = Folders::survey(&what);
+        sees(&mut folders, &tree, "disk/1");
+        // The same device under the same number, by now as unknown to the kernel as at the beginning.
+        unmount(&disk, UnmountFlags::empty()).unwrap();
+        assert!(run("mount", &args));
+        let differs = folders.have_changed();
+        assert_eq!(folders.is_out_of_date(), differs);
+        if !differs {
+            sees(&mut folders, &tree, "disk/1");
+        }
     }
 }
