@@ -12,8 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use rustix::fs::readlink;
+use rustix::fs::{Mode, OFlags, openat, readlink};
 use rustix::io::{Errno, Result, read, retry_on_intr};
+
+use crate::base::limits::TREE_DEPTH_MAX;
 
 pub use events::{Change, Handle, Told};
 
@@ -87,13 +89,23 @@ impl Handle {
         descriptor(unsafe { libc::open_by_handle_at(at, pointer, flags) })
     }
 
-    /// The path that the folder has by now, as seen through the mount that `mount` lies on.
+    /// The path that the folder has by now, as seen through the mount that `mount` lies on; `ESTALE` when it is gone.
     ///
-    /// A folder that cannot be reached through it has some other path, or an error.
+    /// A folder that cannot be reached through it has some other path. Where the path is longer than the system tells,
+    /// it is that of the nearest folder above that it does tell.
     pub fn path(&self, mount: BorrowedFd<'_>) -> Result<Vec<u8>> {
-        let folder = self.open(mount)?;
-        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        Ok(readlink(link.as_str(), Vec::new())?.into_bytes())
+        let mut folder = self.open(mount)?;
+        for _ in 0..TREE_DEPTH_MAX {
+            let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+            match readlink(link.as_str(), Vec::new()) {
+                Err(Errno::NAMETOOLONG) => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    folder = openat(&folder, c"..", flags, Mode::empty())?;
+                }
+                found => return Ok(found?.into_bytes()),
+            }
+        }
+        Err(Errno::NAMETOOLONG)
     }
 }
 

@@ -106,7 +106,8 @@ impl FileSystems {
     /// Did anything change that counts since the last call?
     pub(super) fn have_changed(&mut self, scope: &Scope<'_>) -> bool {
         let mut changed = false;
-        let mut look = Look { scope, mounts: self.entrances.iter().map(|_| None).collect() };
+        let mounts = self.entrances.iter().map(|_| None).collect();
+        let mut look = Look { scope, mounts, is_lost: false };
         for _ in 0..READS_MAX {
             let told = self.watcher.read().unwrap_or_else(|_| {
                 changed = true;
@@ -138,8 +139,8 @@ impl FileSystems {
         let key = (file_system, folder);
         if !self.known.contains_key(&key) {
             let Ok(sights) = look.sights(&self.entrances, &key) else {
-                // To be on the safe side; the next survey puts it right.
-                self.is_lost = true;
+                // To be on the safe side.
+                self.is_lost |= look.is_lost;
                 return true;
             };
             if self.known.len() >= KNOWN_MAX {
@@ -161,6 +162,8 @@ struct Look<'a> {
     scope: &'a Scope<'a>,
     /// Open folders, one for each entrance that was needed.
     mounts: Vec<Option<OwnedFd>>,
+    /// One of them is gone.
+    is_lost: bool,
 }
 
 impl Look<'_> {
@@ -176,12 +179,16 @@ impl Look<'_> {
             }
             let mount = match mount {
                 Some(mount) => mount,
-                None => mount.insert(open(&entrance.root)?),
+                None => {
+                    let opened = open(&entrance.root);
+                    self.is_lost |= opened.is_err();
+                    mount.insert(opened?)
+                }
             };
             match folder.path(mount.as_fd()) {
                 Ok(path) => sights.extend(self.scope.sights(&path)),
                 // That it is gone its parent tells, or whatever of those above it is still there.
-                Err(Errno::STALE) => {}
+                Err(Errno::STALE | Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
         }

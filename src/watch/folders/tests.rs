@@ -2,6 +2,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::*;
@@ -94,6 +96,8 @@ fn everything_but_what_is_left_out_wakes() {
         assert!(!folders.have_changed());
         fs::remove_file(flags).unwrap();
         assert!(folders.have_changed() && !folders.have_changed());
+        make(&tree.path("user/skipped/deep"));
+        assert_eq!(folders.have_changed(), each, "one by one nobody says that it is a folder");
     }
 }
 
@@ -155,6 +159,33 @@ fn what_moves_counts_by_where_it_is_then() {
     }
 }
 
+/// Makes folders in each other, so many that the system does not tell the path of the last one; gives that.
+fn make_deep(path: &Path) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut folder = open(path, flags, Mode::empty()).unwrap();
+    let name = "a".repeat(200);
+    for _ in 0..30 {
+        mkdirat(&folder, &name, Mode::RWXU).unwrap();
+        folder = openat(&folder, &name, flags, Mode::empty()).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn paths_too_long_to_be_told_count_by_where_they_begin() {
+    for each in ways("paths_too_long_to_be_told_count_by_where_they_begin").into_iter().filter(|each| !each) {
+        let tree = Tree::new();
+        let (inside, beside) = (make_deep(&tree.path("user/cur")), make_deep(&tree.path("own")));
+        let (starts, own) = (tree.starts("user"), []);
+        let what = tree.what(&starts, &own, each);
+        let mut folders = Folders::survey(&what);
+        mkdirat(&beside, "x", Mode::RWXU).unwrap();
+        assert!(!folders.have_changed() && !folders.is_out_of_date());
+        mkdirat(&inside, "x", Mode::RWXU).unwrap();
+        assert!(folders.have_changed() && !folders.is_out_of_date());
+    }
+}
+
 #[test]
 fn a_folder_becomes_a_maildir() {
     for each in ways("a_folder_becomes_a_maildir").into_iter().filter(|each| !each) {
@@ -163,8 +194,10 @@ fn a_folder_becomes_a_maildir() {
         let what = tree.what(&starts, &own, each);
         let mut folders = Folders::survey(&what);
         make(&tree.path("late/tmp"));
-        tree.write("late/tmp/1");
-        assert!(folders.have_changed());
+        for _ in 0..2 {
+            tree.write("late/tmp/1");
+            assert!(folders.have_changed());
+        }
         make(&tree.path("late/cur"));
         make(&tree.path("late/new"));
         assert!(folders.have_changed());
@@ -196,12 +229,14 @@ fn a_start_behind_links_is_watched_where_it_leads() {
         // Excludes mean the path as the user wrote it.
         make(&tree.path("real/mail/x"));
         let (starts, own) = (tree.starts("link/mail"), []);
-        let left_out = tree.path("link/mail/x");
-        let excludes = Excludes::new([left_out.as_os_str().as_bytes()]).unwrap();
+        let left_out = ["link/mail/x", "link/mail/y"].map(|name| tree.path(name));
+        let excludes = Excludes::new(left_out.iter().map(|path| path.as_os_str().as_bytes())).unwrap();
         let what = What { excludes: &excludes, ..tree.what(&starts, &own, each) };
         let mut folders = Folders::survey(&what);
-        tree.write("real/mail/x/1");
-        assert!(!folders.have_changed(), "{each}");
+        for quiet in ["real/mail/x/1", "real/mail/y"] {
+            tree.write(quiet);
+            assert!(!folders.have_changed(), "{quiet} {each}");
+        }
     }
 }
 
@@ -378,6 +413,21 @@ fn what_is_mounted_below_is_watched_as_far_as_it_can_be() {
         tree.write("user/plain/a/1");
         assert!(!folders.have_changed(), "{each}");
         sees(&mut folders, &tree, "user/new/1");
+    }
+}
+
+#[test]
+fn of_mounts_in_each_other_no_folder_counts_twice() {
+    let name = "of_mounts_in_each_other_no_folder_counts_twice";
+    for each in ways(name).into_iter().filter(|each| !each) {
+        let tree = Tree::new();
+        let Some(_plain) = Mounted::new("ramfs", tree.path("user/plain")) else {
+            return skipped(name, "mounting is not allowed here");
+        };
+        let _inner = Mounted::new("ramfs", tree.path("user/plain/inner")).unwrap();
+        let (starts, own) = (tree.starts(""), []);
+        let what = What { limit: 1, ..tree.what(&starts, &own, each) };
+        assert_eq!(Folders::survey(&what).watched(), watched(1, 1, 1));
     }
 }
 
