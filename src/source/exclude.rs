@@ -19,6 +19,8 @@ use crate::base::bytes;
 
 #[derive(Debug, Clone)]
 struct Rule {
+    /// As it was written.
+    pattern: String,
     glob: Glob,
     /// Matches the name alone, else the absolute path.
     by_name: bool,
@@ -85,7 +87,7 @@ fn parse(pattern: &[u8]) -> Result<Option<Rule>, SourceError> {
         .backslash_escape(true)
         .build()
         .map_err(|error| wrong(&error.kind().to_string()))?;
-    Ok(Some(Rule { glob, by_name, folders_only, takes_back }))
+    Ok(Some(Rule { pattern: bytes::display(pattern), glob, by_name, folders_only, takes_back }))
 }
 
 impl Excludes {
@@ -135,8 +137,13 @@ impl Excludes {
 
     /// Tells whether an entry is left out, by its folder's absolute path and its name.
     pub fn leave_out(&self, folder: &[u8], name: &[u8], is_folder: bool) -> bool {
+        self.left_out_by(folder, name, is_folder).is_some()
+    }
+
+    /// The pattern that leaves an entry out, as it was written.
+    pub fn left_out_by(&self, folder: &[u8], name: &[u8], is_folder: bool) -> Option<&str> {
         if self.rules.is_empty() {
-            return false;
+            return None;
         }
         let applies = |rule: usize| is_folder || !self.rules[rule].folders_only;
         let by_name = self.names.last_match(name, applies);
@@ -145,7 +152,8 @@ impl Excludes {
             true => None,
             false => self.paths.last_match(&join(folder, name), applies),
         };
-        by_name.max(by_path).is_some_and(|rule| !self.rules[rule].takes_back)
+        let rule = &self.rules[by_name.max(by_path)?];
+        (!rule.takes_back).then_some(rule.pattern.as_str())
     }
 }
 
@@ -190,6 +198,11 @@ mod tests {
         assert!(leaves_out(&["!keep.log", "*.log"], "/keep.log", false));
         assert!(!leaves_out(&["*.log", "!/a/keep.log"], "/a/keep.log", false));
         assert!(leaves_out(&["*.log", "!/a/keep.log"], "/b/keep.log", false));
+        let excludes = Excludes::new(["*.log", "/a/**", "!keep.log", "tmp/"]).unwrap();
+        assert_eq!(excludes.left_out_by(b"/b", b"x.log", false), Some("*.log"));
+        assert_eq!(excludes.left_out_by(b"/a", b"x.log", false), Some("/a/**"));
+        assert_eq!(excludes.left_out_by(b"/b", b"tmp", true), Some("tmp/"));
+        assert_eq!(excludes.left_out_by(b"/a", b"keep.log", false), None);
     }
 
     #[test]

@@ -92,6 +92,17 @@ impl Folder {
     }
 }
 
+/// Why an entry is in no listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It belongs to the backup itself.
+    Own,
+    /// A pattern says so.
+    Pattern(String),
+    /// Its mail server makes it again.
+    Needless(Needless),
+}
+
 /// One step of a walk.
 #[derive(Debug)]
 pub enum Event {
@@ -104,8 +115,7 @@ pub enum Event {
 /// Leaves out of a listing what the folder's mail server makes again.
 fn leave_needless(shape: Shape, dir: &OpenDir, entries: &mut Vec<Listed>) -> NeedlessCounts {
     let mut counts = NeedlessCounts::default();
-    entries.retain(|listed| match Needless::judge(shape, listed) {
-        Some(_) if listed.kind == Kind::Directory && holds_mail(dir, &listed.name) => true,
+    entries.retain(|listed| match needless(shape, dir, listed) {
         Some(why) => {
             counts.add(why);
             false
@@ -113,6 +123,12 @@ fn leave_needless(shape: Shape, dir: &OpenDir, entries: &mut Vec<Listed>) -> Nee
         None => true,
     });
     counts
+}
+
+fn needless(shape: Shape, dir: &OpenDir, listed: &Listed) -> Option<Needless> {
+    let why = Needless::judge(shape, listed)?;
+    let is_mail = listed.kind == Kind::Directory && holds_mail(dir, &listed.name);
+    (!is_mail).then_some(why)
 }
 
 #[derive(Debug)]
@@ -229,6 +245,31 @@ impl Walk {
         }
     }
 
+    /// Goes down into one folder of the folder entered last, and into no other.
+    pub fn keep_to(&mut self, name: &[u8]) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.children.retain(|child| *child.name == *name);
+        }
+    }
+
+    /// Why an entry that is in a folder is not in its listing.
+    pub fn leaves_out(&self, folder: &Folder, listed: &Listed) -> Option<LeftOut> {
+        let dir = folder.dir.as_ref()?;
+        let excludes = &self.options.excludes;
+        if self.is_own(listed) {
+            return Some(LeftOut::Own);
+        }
+        match excludes.left_out_by(dir.path(), &listed.name, listed.kind == Kind::Directory) {
+            Some(pattern) => Some(LeftOut::Pattern(pattern.to_owned())),
+            None if self.options.all_files => None,
+            None => needless(folder.shape, dir, listed).map(LeftOut::Needless),
+        }
+    }
+
+    fn is_own(&self, listed: &Listed) -> bool {
+        listed.kind == Kind::Directory && self.own.contains(&listed.meta.key())
+    }
+
     /// The logical path of the first folder: of the start, or of the folder around a start that is none.
     pub fn logical(&self) -> &[u8] {
         &self.logical
@@ -269,8 +310,7 @@ impl Walk {
         if !self.own.is_empty() || !self.options.excludes.is_empty() {
             listing.entries.retain(|listed| {
                 let is_folder = listed.kind == Kind::Directory;
-                let own = is_folder && self.own.contains(&listed.meta.key());
-                !own && !self.options.excludes.leave_out(dir.path(), &listed.name, is_folder)
+                !self.is_own(listed) && !self.options.excludes.leave_out(dir.path(), &listed.name, is_folder)
             });
         }
         let left_out = (before - listing.entries.len()) as u64;

@@ -19,6 +19,7 @@ mod damage_sweep;
 mod disks;
 mod dropped;
 mod exits;
+mod explained;
 mod follow;
 mod forget;
 mod format;

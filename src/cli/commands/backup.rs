@@ -23,7 +23,7 @@ use crate::cli::lock::JobLock;
 use crate::cli::output::{count, duration, problems, size};
 use crate::cli::progress::Meter;
 use crate::cli::session::{self, Session};
-use crate::cli::settings::Origin;
+use crate::cli::settings::{Origin, Settings};
 use crate::format::snapshot::FOLLOW_TAG;
 use crate::ops::backup::{self, Care, Options, Report, Stream};
 use crate::repo::snapshots::Listed;
@@ -249,16 +249,13 @@ fn once(
 
 fn options(args: &BackupArgs, request: Request, session: &Session, context: &Context<'_>) -> Options {
     let settings = &context.settings;
-    let mut own = vec![settings.repository.value.clone(), settings.state_dir.clone()];
-    own.extend(settings.cache_dir.clone());
-    own.extend(settings.default_key_file.parent().map(std::path::Path::to_owned));
     Options {
         host_name: args.host.clone().unwrap_or_else(|| settings.host.value.clone()),
         job: request.job,
         starts: request.starts,
         stream: request.stream,
         excludes: request.excludes,
-        own,
+        own: own(settings),
         one_file_system: request.one_file_system,
         all_files: request.all_files,
         lock_wait: request.lock_wait.unwrap_or(LOCK_WAIT),
@@ -271,6 +268,14 @@ fn options(args: &BackupArgs, request: Request, session: &Session, context: &Con
         read_cache: Arc::clone(&session.cache),
         workers: session::workers(),
     }
+}
+
+/// Folders of the backup itself.
+pub(super) fn own(settings: &Settings) -> Vec<PathBuf> {
+    let mut own = vec![settings.repository.value.clone(), settings.state_dir.clone()];
+    own.extend(settings.cache_dir.clone());
+    own.extend(settings.default_key_file.parent().map(std::path::Path::to_owned));
+    own
 }
 
 fn lock(repository: RepositoryId, job: &str, context: &Context<'_>) -> Result<JobLock, Failure> {

@@ -1,18 +1,24 @@
 //! Would a backup read this file, and why? The same questions as in a run, asked of one path.
 
+mod reach;
+
 use std::sync::{Arc, RwLock};
+
+pub use reach::Barred;
+use reach::{Reached, reach};
 
 use super::BackupError;
 use super::parent::ParentFolder;
 use super::reason::{Same, Why};
 use super::scan::{Scan, stamp};
+use super::walker::Holding;
 use crate::base::clock;
 use crate::base::id::BlobId;
 use crate::crypto::blob_id::BlobNamer;
 use crate::format::page::Entry;
 use crate::format::snapshot::Tree;
 use crate::index::Index;
-use crate::index::scan::{FolderKey, FolderState, Owner, ScanCache, Stamp};
+use crate::index::scan::{self, FolderKey, Owner, ScanCache, Stamp};
 use crate::repo::packs::PackMap;
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::SnapshotInfo;
@@ -25,7 +31,7 @@ use crate::source::meta::Kind;
 use crate::source::needless::NeedlessCounts;
 use crate::source::shape::{Shape, is_of_messages};
 use crate::source::start::{Start, split};
-use crate::source::walk::{Folder, FolderState as Reached};
+use crate::source::walk::{Folder, FolderState, Options};
 
 /// Plaintext of pages that is kept in memory.
 const CACHE_BYTES: usize = 8 << 20;
@@ -38,6 +44,8 @@ pub struct Question<'a> {
     pub path: &'a Start,
     /// Where caches lie.
     pub cache_dir: Option<&'a std::path::Path>,
+    /// What a backup takes and leaves out.
+    pub options: &'a Arc<Options>,
 }
 
 /// A folder as it is and as it was.
@@ -53,6 +61,19 @@ pub struct Stamps {
     pub is_due: bool,
 }
 
+/// What a backup would do with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is taken from the last snapshot.
+    Same(Same),
+    /// It is read.
+    Read(Why),
+    /// It has changed, and the copy in the last snapshot stays for now: it is part of an index that is read once a day.
+    Held(Why),
+    /// No backup comes to it.
+    LeftOut(Barred),
+}
+
 /// The answer.
 pub struct Explanation {
     /// What the system says of the file.
@@ -62,7 +83,7 @@ pub struct Explanation {
     /// The folder around it.
     pub folder: Stamps,
     /// Whether the file would be read.
-    pub verdict: Result<Same, Why>,
+    pub verdict: Verdict,
     /// There is a scan cache for this snapshot.
     pub is_cached: bool,
 }
@@ -101,11 +122,28 @@ pub fn explain(
     };
     let stamps = stamps(&mut scan, &key, state.as_ref(), &here, known.as_ref());
     let known_file = scan.recognise(parent.look_up(&listed), &listed, is_of_messages(own_name));
-    let verdict = known_file.map(|file| if stamps.is_passed_over { Same::Folder } else { file.same });
+    let parts = info.snapshot.parts.iter().map(|part| part.path.as_slice());
+    let verdict = match (reach(question.path, parts, question.options), known_file) {
+        (Reached::Barred(barred), _) => Verdict::LeftOut(barred),
+        (_, Ok(_)) if stamps.is_passed_over => Verdict::Same(Same::Folder),
+        (_, Ok(file)) => Verdict::Same(file.same),
+        (Reached::Folder(around), Err(why))
+            if !question.options.all_files && is_held(&around, name, why, (known.as_ref(), &reader)) =>
+        {
+            Verdict::Held(why)
+        }
+        (_, Err(why)) => Verdict::Read(why),
+    };
     let fetch = |id: &BlobId| reader.page(id);
     let entry = known.and_then(|tree| find(&tree, name, &mut { fetch }).ok().flatten());
     let is_cached = scan.cache.is_some();
     Ok(Some(Explanation { listed, entry, folder: stamps, verdict, is_cached }))
+}
+
+fn is_held(around: &Folder, name: &[u8], why: Why, (tree, reader): (Option<&Tree>, &BlobReader<'_>)) -> bool {
+    let copies = || Holding::new(around, tree).fresh_copies(reader);
+    Holding::concerns(name, why)
+        && copies().is_some_and(|copies| copies.iter().any(|entry| *entry.name == *name))
 }
 
 fn scan<'a>(repository: &Repository, question: &Question<'_>, reader: &'a BlobReader<'a>) -> Scan<'a> {
@@ -128,7 +166,7 @@ fn folder_of(dir: &Arc<OpenDir>) -> Result<Folder, BackupError> {
     Ok(Folder {
         path: Vec::new(),
         meta: dir.meta().map_err(trouble)?,
-        state: Reached::Read,
+        state: FolderState::Read,
         file_system: FileSystem::of(dir.fd()),
         seen: clock::now() as i64,
         dir: Some(Arc::clone(dir)),
@@ -143,7 +181,7 @@ fn folder_of(dir: &Arc<OpenDir>) -> Result<Folder, BackupError> {
 fn stamps(
     scan: &mut Scan<'_>,
     key: &FolderKey,
-    state: Option<&FolderState>,
+    state: Option<&scan::FolderState>,
     here: &Folder,
     tree: Option<&Tree>,
 ) -> Stamps {

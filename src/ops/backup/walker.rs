@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 
-use held::Holding;
+pub(super) use held::Holding;
 use late::Late;
 
 use super::folder::{FolderJob, Slot};

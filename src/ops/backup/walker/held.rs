@@ -15,6 +15,7 @@ use crate::index::scan::Trace;
 use crate::ops::backup::folder::Slot;
 use crate::ops::backup::reason::Why;
 use crate::repo::RepoError;
+use crate::repo::reader::BlobReader;
 use crate::repo::tombstones::Scope;
 use crate::repo::tree::find;
 use crate::source::dir::Listed;
@@ -26,7 +27,7 @@ use crate::source::walk::Folder;
 const FRESH_NANOS: i128 = 24 * 3600 * 1_000_000_000;
 
 /// The index files of a folder, and the parent's copies that stand for those that have changed.
-pub(super) struct Holding {
+pub(in crate::ops::backup) struct Holding {
     /// For each of [`INDEX_FILES`]: is it there, and is it a plain file with one name?
     present: [Option<bool>; INDEX_FILES.len()],
     tree: Option<Tree>,
@@ -43,10 +44,32 @@ fn is_fresh(entries: &[Entry], now: i128) -> bool {
 
 impl Holding {
     /// Nothing is held but in a Maildir folder that the parent knows.
-    pub(super) fn new(folder: &Folder, tree: Option<&Tree>) -> Holding {
+    pub(in crate::ops::backup) fn new(folder: &Folder, tree: Option<&Tree>) -> Holding {
         let plain = |listed: &Listed| listed.kind == Kind::File && listed.meta.nlink == 1;
         let present = INDEX_FILES.map(|name| shape::find(&folder.entries, name).map(plain));
         Holding { present, tree: tree.filter(|_| folder.shape.keeps_uids()).copied(), copies: None }
+    }
+
+    /// Can a file be held that would be read for this reason?
+    pub(in crate::ops::backup) fn concerns(name: &[u8], why: Why) -> bool {
+        INDEX_FILES.contains(&name) && !matches!(why, Why::Asked | Why::Purged)
+    }
+
+    /// The parent's copies of the folder's index, if they are all there and fresh.
+    pub(in crate::ops::backup) fn fresh_copies(&self, reader: &BlobReader<'_>) -> Option<Vec<Entry>> {
+        let tree = self.tree?;
+        let mut copies = Vec::new();
+        for (name, present) in INDEX_FILES.into_iter().zip(self.present) {
+            // What cannot be read of the parent costs time, no mail.
+            let copy = find(&tree, name, &mut |id: &BlobId| reader.page(id)).ok().flatten();
+            match (present, copy) {
+                (None, None) => {}
+                (Some(true), Some(copy)) => copies.push(copy),
+                // The set is another one: nothing of it is held.
+                _ => return None,
+            }
+        }
+        is_fresh(&copies, clock::now()).then_some(copies)
     }
 }
 
@@ -58,8 +81,7 @@ impl Walker<'_, '_> {
         (listed, why): (&Listed, Why),
         scope: Option<&Scope>,
     ) -> Result<Option<Slot>, RepoError> {
-        let is_wanted = matches!(why, Why::Asked | Why::Purged);
-        if !self.holding || is_wanted || !INDEX_FILES.contains(&&*listed.name) {
+        if !self.holding || !Holding::concerns(&listed.name, why) {
             return Ok(None);
         }
         if holding.copies.is_none() {
@@ -76,21 +98,8 @@ impl Walker<'_, '_> {
     /// The parent's copies of a folder's index, if they are all there, fresh, and may still be used.
     fn copies(&mut self, holding: &Holding, scope: Option<&Scope>) -> Result<Vec<Entry>, RepoError> {
         let none = Vec::new();
-        let Some((parent, tree)) = self.parent.zip(holding.tree) else { return Ok(none) };
-        let mut copies = Vec::new();
-        for (name, present) in INDEX_FILES.into_iter().zip(holding.present) {
-            // What cannot be read of the parent costs time, no mail.
-            let copy = find(&tree, name, &mut |id: &BlobId| parent.reader.page(id)).ok().flatten();
-            match (present, copy) {
-                (None, None) => {}
-                (Some(true), Some(copy)) => copies.push(copy),
-                // The set is another one: nothing of it is held.
-                _ => return Ok(none),
-            }
-        }
-        if !is_fresh(&copies, clock::now()) {
-            return Ok(none);
-        }
+        let copies = self.parent.and_then(|parent| holding.fresh_copies(parent.reader));
+        let Some(copies) = copies else { return Ok(none) };
         for copy in &copies {
             match &copy.node {
                 Node::File(file)
