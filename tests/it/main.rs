@@ -22,6 +22,7 @@ mod exits;
 mod follow;
 mod forget;
 mod format;
+mod found;
 mod fuzz_replay;
 mod giving_back;
 mod golden;

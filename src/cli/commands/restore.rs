@@ -2,11 +2,11 @@
 
 mod as_it_lies;
 mod doveadm;
-mod give;
+pub mod give;
 pub mod into;
 mod letters;
-mod messages;
-mod outlet;
+pub mod messages;
+pub mod outlet;
 mod rebuild;
 mod selected;
 

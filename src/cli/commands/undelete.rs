@@ -13,6 +13,7 @@ use crate::cli::delivery::{Deliveries, DeliveryArgs, Into, Layout, Request, tell
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{complain, count};
 use crate::cli::query::QueryArgs;
+use crate::cli::retrieve::Wanted;
 use crate::cli::session::Session;
 use crate::cli::terminal::Terminal;
 use crate::cli::{catalogue, retrieve};
@@ -162,12 +163,13 @@ fn bring(
     let request = Request { title, several_folders: folders.len() > 1, dry_run: args.dry_run };
     let mut deliveries = Deliveries::new(delivery, request, context);
     let mut lost = 0;
-    let brought = retrieve::each(session, listed, found, context, &mut |message, _, picked| {
+    let wanted = found.iter().filter_map(Wanted::newest).collect();
+    let brought = retrieve::each(session, listed, wanted, context, &mut |one, picked| {
         let delivered = picked.and_then(|picked| deliver(&mut deliveries, &picked));
         match delivered {
             Err(failure) if matches!(failure.kind, Kind::Damaged) => {
                 lost += 1;
-                complain(&format!("mailark: {}: {}\n", find::handle(message), failure.message));
+                complain(&format!("mailark: {}: {}\n", find::handle(one.message), failure.message));
                 Ok(())
             }
             delivered => delivered,
