@@ -50,6 +50,9 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     if report.resumed {
         say(&format!("an interrupted run was taken up; it had brought {}", count(report.brought_before)))?;
     }
+    for (folder, name) in &report.respelled {
+        say(&format!("folder {} comes as {}", shown(folder), shown(name)))?;
+    }
     for there in report.still_there.iter().take(LINES_SHOWN) {
         say(&format!("still there, in {}: {}", shown(&there.lies_in), bytes::display(&there.base)))?;
     }
@@ -105,6 +108,7 @@ fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
         "bytes": report.bytes,
         "folders": report.brought,
         "brought_before": report.brought_before,
+        "respelled": report.respelled,
         "still_there_count": report.still_there_count,
         "still_there": there.collect::<Vec<_>>(),
         "renamed": report.renamed,

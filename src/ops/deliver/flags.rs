@@ -109,7 +109,10 @@ impl Flagger {
     pub fn open(options: Options) -> Result<Flagger> {
         let mailbox = Mailbox::open(&options.location)?;
         let lock = if options.dry_run { None } else { Some(lock(&options.journals, &mailbox)?) };
-        let known = Identities::of(&mailbox)?;
+        let mut known = Identities::of(&mailbox)?;
+        if let Some((_, error)) = known.broken.pop() {
+            return Err(error);
+        }
         Ok(Flagger {
             options,
             mailbox,
@@ -237,7 +240,7 @@ impl Flagger {
             let user = &self.options.user;
             match doveadm.as_ref().map(|doveadm| doveadm.add_keywords(user, &folder, &names, &guids)) {
                 Some(Ok(())) => continue,
-                Some(Err(error)) => self.report.doveadm_failed = Some(super::finish::told(&error)),
+                Some(Err(error)) => self.report.doveadm_failed = Some(super::fitness::told(&error)),
                 None => {}
             }
             for keyword in &keywords {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
 use super::mailbox::Mailbox;
-use super::{Part, Result};
+use super::{DeliverError, Part, Result};
 use crate::base::{clock, limits};
 use crate::mail::maildir;
 use crate::mail::uidlist::Uidlist;
@@ -91,17 +91,24 @@ pub(super) struct Identities {
     entries: Vec<Entry>,
     arena: Vec<u8>,
     pub(super) folders: Vec<Known>,
+    /// Numbers of folders that cannot be read, and why.
+    pub(super) broken: Vec<(usize, DeliverError)>,
     /// The separator of flags that this mailbox uses.
     pub(super) separator: Option<u8>,
 }
 
 impl Identities {
-    /// Looks at all folders of a mailbox.
+    /// Looks at all folders of a mailbox; those that cannot be read are noted.
     pub(super) fn of(mailbox: &Mailbox) -> Result<Identities> {
         let mut all = Identities::default();
         for folder in &mailbox.folders {
             all.folders.push(Known { path: folder.path.clone(), text: folder.text.clone() });
-            all.read(mailbox, all.folders.len() - 1)?;
+            let number = all.folders.len() - 1;
+            match all.read(mailbox, number) {
+                Ok(()) => {}
+                Err(error) if error.is_full() => return Err(error),
+                Err(error) => all.broken.push((number, error)),
+            }
         }
         Ok(all)
     }

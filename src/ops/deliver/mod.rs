@@ -7,6 +7,7 @@
 mod dirs;
 mod doveadm;
 mod finish;
+mod fitness;
 mod flags;
 mod identity;
 mod incoming;
@@ -180,6 +181,8 @@ pub struct Report {
     pub bytes: u64,
     /// Letters that this run, before it was interrupted, had brought already.
     pub brought_before: u64,
+    /// Folders that came under another name, and that name: control characters are written out.
+    pub respelled: BTreeMap<String, String>,
     /// Letters that still lie in the mailbox.
     pub still_there_count: u64,
     /// The first of them.
