@@ -63,7 +63,7 @@ pub struct UndeleteArgs {
 /// Brings them back.
 pub fn run(args: &UndeleteArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let Some(user) = &args.query.user else {
-        return Err(Failure::new(Kind::User, "--user says whose mail"));
+        return Err(Failure::new(Kind::Usage, "--user says whose mail"));
     };
     let manner = context.output.manner();
     let is_person = manner.stdout_terminal && manner.stderr_terminal;
@@ -160,7 +160,8 @@ fn bring(
     let folders: BTreeSet<&str> =
         found.iter().filter_map(Found::newest).map(|stay| stay.folder.as_str()).collect();
     let title = format!("undelete {:?} {:?} {:?}", args.query, args.deleted_since, args.into);
-    let request = Request { title, several_folders: folders.len() > 1, dry_run: args.dry_run };
+    let request =
+        Request { title, several_folders: folders.len() > 1, dry_run: args.dry_run, users_are_told: false };
     let mut deliveries = Deliveries::new(delivery, request, context);
     let mut lost = 0;
     let wanted = found.iter().filter_map(Wanted::newest).collect();

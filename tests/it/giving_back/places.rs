@@ -473,3 +473,24 @@ fn a_folder_that_a_client_makes_meanwhile_takes_the_letters() {
     assert_eq!(site.view("Gone").only().text, message(7));
     assert_eq!(site.dovecot.complaints(), Vec::<String>::new());
 }
+
+#[test]
+fn letters_of_one_user_do_not_go_to_another_without_a_word() {
+    let env = crate::support::TestEnv::new();
+    let mail = env.path("x.org/anna/Maildir");
+    super::hostile::maildir(&mail);
+    let mut one = letter("INBOX", "17.M1P1.mx", &message(1));
+    let mut give = |user: &str, more: &[&str]| {
+        one.0.user = user.to_owned();
+        super::hostile::apply(&env, &mail, &super::site::stream(&[one.clone()]), more)
+    };
+    for foreign in ["carl", "anna@y.org"] {
+        let said = give(foreign, &[]).expect(1).naming("the mailbox of anna@x.org");
+        assert!(said.stderr.contains(&format!("--map-user {foreign}=anna@x.org")), "{}", said.both());
+    }
+    assert!(super::hostile::messages(&mail).is_empty());
+    for own in ["anna", "anna@x.org", "Anna@X.org"] {
+        give(own, &[]).expect(0);
+    }
+    give("carl", &["--map-user", "carl=anna@x.org"]).expect(0);
+}

@@ -110,8 +110,12 @@ fn give(
     if delivery.mailbox.is_none() && delivery.map_user.is_empty() {
         delivery.mailbox = lives_at(request, selection, session, context)?;
     }
-    let ask =
-        delivery::Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
+    let ask = delivery::Request {
+        title: head.title,
+        several_folders: head.several_folders,
+        dry_run: args.dry_run,
+        users_are_told: false,
+    };
     let mut live = Live::new(&delivery, args.give.flags_only, ask, context);
     let meter = Meter::start("restore", context.output.manner());
     let outlet = Outlet::new(Some(&mut live), &meter, false);
