@@ -133,9 +133,7 @@ pub fn note(context: &Context<'_>, session: &Session, command: &str, query: &Que
     let mut users: Vec<&str> = found.iter().map(|message| message.user.as_str()).collect();
     users.sort_unstable();
     users.dedup();
-    let asked: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let asked = json!({ "words": asked, "user": query.user });
+    let asked = json!({ "words": audit::words(), "user": query.user });
     audit::note(context, session.repository.id(), command, &asked, &users);
 }
 
