@@ -290,3 +290,35 @@ fn flags_alone_come_back() {
     assert_eq!(names.len(), 1, "nothing else comes: {names:?}");
     assert!(!names[0].to_string_lossy().ends_with("ST"), "{names:?}");
 }
+
+#[test]
+fn a_question_that_nobody_answers_does_nothing() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let before = office.files();
+    let mut command = std::process::Command::new("script");
+    let line = format!("{} undelete --user anna", crate::support::PROGRAM);
+    env.surround(&mut command).args(["-qec", &line, "/dev/null"]);
+    if !crate::support::tool("script", ["--version"]) {
+        return crate::support::skipped("a question that nobody answers", "there is no script(1)");
+    }
+    // The input of the terminal is at its end.
+    let output = crate::support::run(&mut command).expect(130);
+    let said = output.both();
+    assert!(said.contains("the question was not answered: nothing was done"), "{said}");
+    assert!(!said.contains("what was stored"), "{said}");
+    assert_eq!(office.files(), before);
+}
+
+#[test]
+fn what_its_reader_moved_is_told_without_a_terminal_too() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let report = env.mailark(["undelete", "--user", "anna", "--yes", "--json"]).expect(0).json();
+    let run = report["deliveries"][0]["run"].as_str().unwrap();
+    let brought = restored(&office.mailbox);
+    fs::rename(&brought[0], office.mailbox.join("cur").join(brought[0].file_name().unwrap())).unwrap();
+    let output = env.mailark(["restore", "--undo", run]).expect(0);
+    assert!(output.stderr.contains("1 messages of run"), "{}", output.both());
+    assert!(output.stderr.contains("left alone"), "{}", output.both());
+}

@@ -66,7 +66,7 @@ impl WriteArgs {
         let form = self.form.unwrap_or(if is_stream { Form::Letters } else { Form::Maildir });
         if is_stream != matches!(form, Form::Tar | Form::Letters) {
             let what = "--as tar or letters, and --restore-to -, belong together";
-            return Err(Failure::new(Kind::User, what));
+            return Err(Failure::new(Kind::Usage, what));
         }
         Ok(Some(form))
     }

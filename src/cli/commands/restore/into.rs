@@ -52,11 +52,15 @@ fn tell(moved: &Moved, is_undo: bool, context: &Context<'_>) -> Result<(), Failu
     let verb = if is_undo { "took back" } else { "put back" };
     out.summary(&format!("{verb} {} messages of run {}", count(moved.messages), moved.run))?;
     if moved.left > 0 {
-        out.summary(&format!("{} left alone: they were moved or deleted since", count(moved.left)))?;
+        let left = count(moved.left);
+        out.notice(&format!(
+            "{left} messages of run {} left alone: they were moved or deleted since",
+            moved.run
+        ));
     }
     for folder in &moved.kept {
         let folder = bytes::display(folder.as_bytes());
-        out.summary(&format!("folder {folder} stays: there is other mail in it"))?;
+        out.notice(&format!("folder {folder} stays: there is other mail in it"));
     }
     if let Some(held) = &moved.held {
         out.summary(&format!("all of it is kept in {}", held.display()))?;

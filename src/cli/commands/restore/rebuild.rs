@@ -61,7 +61,7 @@ pub fn run(
     let maildir = &plain(maildir);
     if !request.query.wants_all() || request.deleted.is_some() {
         let text = "--rebuild brings whole folders: --message, --received, --sent and --deleted-between do not go with it";
-        return Err(Failure::new(Kind::User, text));
+        return Err(Failure::new(Kind::Usage, text));
     }
     let reader = session.reader(&selection.snapshot)?;
     let survey = selection.survey(&reader, &request.query.user, context)?;
