@@ -52,6 +52,7 @@ mod roles;
 mod round_trip;
 mod shapes;
 mod spare;
+mod ssh;
 mod store_faults;
 mod storm;
 mod support;

@@ -322,3 +322,54 @@ fn what_its_reader_moved_is_told_without_a_terminal_too() {
     assert!(output.stderr.contains("1 messages of run"), "{}", output.both());
     assert!(output.stderr.contains("left alone"), "{}", output.both());
 }
+
+#[test]
+fn both_halves_work_through_ssh() {
+    let name = "both_halves_work_through_ssh";
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let server = match crate::ssh::SshServer::start(&env.path("ssh")) {
+        Ok(server) => server,
+        Err(why) => return crate::support::skipped(name, &why),
+    };
+    let first = first_snapshot(env);
+    // The mail host has a state of its own, and neither repository nor key.
+    let line = format!(
+        "env XDG_STATE_HOME={} {} apply --json --mailbox {}",
+        env.path("far-state").display(),
+        crate::support::PROGRAM,
+        office.mailbox.display()
+    );
+    let give = |query: &[&str]| {
+        let words = query.iter().chain(&["--to", "-"]).copied();
+        let mut sender = env.command(words).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let stream = std::process::Stdio::from(sender.stdout.take().unwrap());
+        let mut client = match server.shell(&line) {
+            Ok(client) => client,
+            Err(why) => return Err(why),
+        };
+        let report = crate::support::run(env.surround(&mut client).stdin(stream));
+        assert!(sender.wait().unwrap().success());
+        Ok(report)
+    };
+    let report = match give(&["restore", &first, "--user", "anna"]) {
+        Ok(output) => output.expect(0).json()["deliveries"][0].take(),
+        Err(why) => return crate::support::skipped(name, &why),
+    };
+    assert_eq!(
+        (&report["brought"], &report["still_there_count"], &report["user"]),
+        (&2.into(), &1.into(), &"anna@example.org".into()),
+        "{report}"
+    );
+    let texts: Vec<String> =
+        restored(&office.mailbox).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.contains(&message(3, "")), "{texts:?}");
+    // The same again adds nothing, and the exit code of the far side comes back.
+    let again =
+        give(&["restore", &first, "--user", "anna"]).unwrap().expect(0).json()["deliveries"][0].take();
+    assert_eq!((&again["brought"], &again["still_there_count"]), (&0.into(), &3.into()), "{again}");
+    assert!(env.path("far-state/mailark/deliveries").is_dir());
+    fs::remove_dir_all(&office.mailbox).unwrap();
+    let said = give(&["restore", &first, "--user", "anna"]);
+    assert_eq!(said.map(|output| output.code), Ok(1));
+}
