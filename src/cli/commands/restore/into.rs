@@ -13,10 +13,10 @@ use crate::ops::deliver::{self, Moved, Run, State};
 /// What was given back to live mailboxes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunsArgs {
-    /// List what was given back to live mailboxes
+    /// List what was given back to live mailboxes in the last 90 days
     #[arg(long, conflicts_with_all = ["from", "to", "undo", "redo"])]
     pub runs: bool,
-    /// Take away what this run brought to a live mailbox; it is kept beside the mail
+    /// Take away what this run brought to a live mailbox, up to 90 days ago; it is kept beside the mail
     #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to", "redo"])]
     pub undo: Option<String>,
     /// Put back what --undo took away
