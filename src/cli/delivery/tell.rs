@@ -63,6 +63,12 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     if report.renamed > 0 {
         say(&format!("{} under a new name: theirs has another content now", count(report.renamed)))?;
     }
+    if report.renumbered > 0 {
+        say(&format!(
+            "{} under a new name: under theirs the mail server would give them UIDs that clients saw go",
+            count(report.renumbered)
+        ))?;
+    }
     if report.undeleted > 0 {
         say(&format!(
             "{} without their mark as deleted, or the next expunge would take them",
@@ -112,6 +118,7 @@ fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
         "still_there_count": report.still_there_count,
         "still_there": there.collect::<Vec<_>>(),
         "renamed": report.renamed,
+        "renumbered": report.renumbered,
         "undeleted": report.undeleted,
         "keywords_left": report.keywords_left,
         "doveadm_failed": report.doveadm_failed,

@@ -189,6 +189,8 @@ pub struct Report {
     pub still_there: Vec<StillThere>,
     /// Letters brought under a new name, since theirs has another content now.
     pub renamed: u64,
+    /// Letters brought under a new name, since the mail server would give theirs a UID that clients saw go.
+    pub renumbered: u64,
     /// Letters brought without the mark that the next expunge would delete them by.
     pub undeleted: u64,
     /// Keywords that could not be set, and on how many letters.

@@ -278,25 +278,27 @@ impl Post {
             Some(_) => is_taken = true,
             None => {}
         }
-        let base = match base.filter(|_| !is_taken) {
+        // It may have come under a fresh name before, whatever became of what stood in its way then.
+        let fresh = fresh_base(letter, &content);
+        if brought(&fresh) == Some(content.hash) {
+            self.report.brought_before += 1;
+            return Ok(Outcome::BroughtBefore);
+        }
+        let own = tray.map(|tray| self.trays[tray].known);
+        for place in self.known.find(&fresh) {
+            let counts = !place.is_brought || Some(place.folder) == own;
+            let Some(there) = self.open_message(&place).ok().filter(|_| counts) else { continue };
+            // The name holds a hash of the content: a dry run has nothing else to compare.
+            if temporary.as_ref().is_none_or(|temporary| same_content(&there, &temporary.file)) {
+                return Ok(self.still_there(letter, &place));
+            }
+        }
+        let is_relisted = base.is_some_and(|base| self.is_relisted(target, base));
+        let base = match base.filter(|_| !is_taken && !is_relisted) {
             Some(base) => base.to_vec(),
             None => {
-                let fresh = fresh_base(letter, &content);
-                if brought(&fresh) == Some(content.hash) {
-                    self.report.brought_before += 1;
-                    return Ok(Outcome::BroughtBefore);
-                }
-                let own = tray.map(|tray| self.trays[tray].known);
-                for place in self.known.find(&fresh) {
-                    let counts = !place.is_brought || Some(place.folder) == own;
-                    let there = self.open_message(&place).ok().filter(|_| counts);
-                    if let (Some(there), Some(temporary)) = (there, &temporary)
-                        && same_content(&there, &temporary.file)
-                    {
-                        return Ok(self.still_there(letter, &place));
-                    }
-                }
                 self.report.renamed += u64::from(is_taken);
+                self.report.renumbered += u64::from(is_relisted && !is_taken);
                 fresh
             }
         };
@@ -307,6 +309,10 @@ impl Post {
         }
         self.report.bytes += content.size;
         Ok(Outcome::Brought)
+    }
+
+    fn is_relisted(&self, target: &str, base: &[u8]) -> bool {
+        self.mailbox.find(target).is_some_and(|folder| self.known.is_relisted(&folder.path, base))
     }
 
     /// Gives a letter in `tmp` all it needs, to be moved with the next batch.
