@@ -341,16 +341,13 @@ fn both_halves_work_through_ssh() {
         office.mailbox.display()
     );
     let give = |query: &[&str]| {
+        let mut client = server.shell(&line)?;
         let words = query.iter().chain(&["--to", "-"]).copied();
         let mut sender = env.command(words).stdout(std::process::Stdio::piped()).spawn().unwrap();
         let stream = std::process::Stdio::from(sender.stdout.take().unwrap());
-        let mut client = match server.shell(&line) {
-            Ok(client) => client,
-            Err(why) => return Err(why),
-        };
         let report = crate::support::run(env.surround(&mut client).stdin(stream));
         assert!(sender.wait().unwrap().success());
-        Ok(report)
+        Ok::<_, String>(report)
     };
     let report = match give(&["restore", &first, "--user", "anna"]) {
         Ok(output) => output.expect(0).json()["deliveries"][0].take(),

@@ -157,7 +157,14 @@ pub fn tell_flags(
         let all: Vec<Value> =
             reports.iter().map(|(user, report)| flags_as_json(user, report, dry_run)).collect();
         out.json(&json!({ "flags": all }))?;
-        return Ok(Exit::Ok);
+    }
+    let problems: Vec<&String> = reports.iter().flat_map(|(_, report)| &report.problems).collect();
+    let exit = if problems.is_empty() { Exit::Ok } else { Exit::Incomplete };
+    if out.manner().json {
+        return Ok(exit);
+    }
+    for line in problems {
+        complain(&format!("mailark: {}\n", bytes::display(line.as_bytes())));
     }
     let say = |text: &str| if dry_run { out.line(text) } else { out.summary(text) };
     let verb = if dry_run { "would set" } else { "set" };
@@ -181,7 +188,7 @@ pub fn tell_flags(
             say(&format!("'mailark restore --undo {run}' turns them back"))?;
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 fn flags_as_json(user: &str, report: &FlagReport, dry_run: bool) -> Value {
@@ -194,6 +201,7 @@ fn flags_as_json(user: &str, report: &FlagReport, dry_run: bool) -> Value {
         "same": report.same,
         "gone": report.gone,
         "unclear": report.unclear,
+        "problems": report.problems,
         "keywords_left": report.keywords_left,
         "doveadm_failed": report.doveadm_failed,
     })

@@ -62,6 +62,13 @@ fn one_bad_folder_fails_alone() {
             assert_clean(&mail);
             assert_eq!(files_below(&away), [away.join("secret")], "{kind}");
         }
+        if kind == "linked list" {
+            let flags =
+                apply(&env, &mail, &stream(&[letter("Good", "17.M2P1.mx", &message(2))]), &["--flags-only"]);
+            let report = flags.expect(3).json()["flags"][0].take();
+            assert_eq!(report["same"], 1, "{report}");
+            assert!(report["problems"][0].as_str().unwrap().contains("folder Bad"), "{report}");
+        }
         // When it is mended, the same command brings what is missing.
         fs::remove_file(&bad).or_else(|_| fs::remove_dir_all(&bad)).unwrap();
         maildir(&bad);

@@ -92,7 +92,7 @@ fn the_log_tells_who_mounted_and_who_came_to_whose_mail() {
         tree.maildir(&format!("example.org/{user}/Maildir"), 0..2);
         tree.maildir(&format!("example.org/{user}/Maildir/.Old"), 2..3);
     }
-    tree.file("plain/notes", b"nobody's mail".to_vec());
+    tree.file("plain/notes", b"nobody's mail");
     back_up(&env, "mail", "/var/vmail", &tree.root, 0);
     let Some(mount) = Mount::stand(name, &env, &[]) else { return };
     let log = || -> Vec<serde_json::Value> {
