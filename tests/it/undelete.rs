@@ -190,6 +190,24 @@ fn mail_of_an_mbox_comes_back_too() {
     assert!(texts.contains(&message(12, "")), "{texts:?}");
 }
 
+#[test]
+fn what_an_mbox_keeps_for_itself_shifts_no_message() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let own = "From MAILER-DAEMON Mon Jan 12 09:00:00 2026\nFrom: Mail System <MAILER-DAEMON@x>\n\
+               Subject: DON'T DELETE THIS MESSAGE\nX-IMAP: 1700000000 0000000014\n\nInternal.\n\n";
+    let mails: String = [21, 22, 23]
+        .iter()
+        .map(|number| format!("From b@s Mon Jan 12 10:00:00 2026\n{}\n", message(*number, "")))
+        .collect();
+    fs::write(env.path("vmail/example.org/carl"), format!("{own}{mails}")).unwrap();
+    office.backup();
+    for number in [21, 23] {
+        let raw = env.mailark(["show", "--raw", &format!("{number}@supplier.com")]).expect(0).stdout;
+        assert_eq!(raw, message(number, ""));
+    }
+}
+
 fn first_snapshot(env: &TestEnv) -> String {
     env.mailark(["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned()
 }
