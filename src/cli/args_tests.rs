@@ -77,7 +77,7 @@ fn a_backup_knows_what_to_read() {
         "backup --stdin-filename a/b",
         "backup --stdin-filename ..",
     ] {
-        assert_eq!(input(wrong), Err(Kind::User), "{wrong}");
+        assert_eq!(input(wrong), Err(Kind::Usage), "{wrong}");
     }
     refused("backup --stdin-from-command");
     refused("backup --job ../x /a");

@@ -27,24 +27,64 @@ fn path_of(state_dir: &Path, repository: RepositoryId) -> PathBuf {
     state_dir.join(repository.to_string()).join("audit.log")
 }
 
-/// Notes that somebody used `command` to look for `query`, and saw mail of `users`.
-///
-/// A log that cannot be written is told and keeps nobody from getting mail back.
-pub fn note(context: &Context<'_>, repository: RepositoryId, command: &str, query: &Value, users: &[&str]) {
-    let path = path_of(&context.settings.state_dir, repository);
-    let entry = json!({
-        "at": rfc3339(clock::now()),
-        "host": context.settings.host.value,
-        "uid": rustix::process::getuid().as_raw(),
-        "user": variable("USER"),
-        "sudo_user": variable("SUDO_USER"),
-        "command": command,
-        "query": query,
-        "mail_of": users,
-    });
-    if let Err(error) = append(&path, entry) {
-        complain(&format!("mailark: note in {}: {error}\n", path.display()));
+/// Where to note what happens to the mail of a repository.
+#[derive(Debug, Clone)]
+pub struct Log {
+    path: PathBuf,
+    host: String,
+}
+
+impl Log {
+    /// The log of this client for a repository.
+    pub fn of(context: &Context<'_>, repository: RepositoryId) -> Log {
+        let path = path_of(&context.settings.state_dir, repository);
+        Log { path, host: context.settings.host.value.clone() }
     }
+
+    /// Notes that whoever runs this used `command` to look for `query`, and saw mail of `users`.
+    ///
+    /// A log that cannot be written is told and keeps nobody from getting mail back.
+    pub fn note(&self, command: &str, query: &Value, users: &[&str]) {
+        let uid = rustix::process::getuid().as_raw();
+        self.write((uid, variable("USER"), variable("SUDO_USER")), command, query, users);
+    }
+
+    /// Notes that a user of this system looked at mail that a `command` of somebody else shows.
+    pub fn note_other(&self, uid: u32, command: &str, query: &Value, user: &str) {
+        self.write((uid, None, None), command, query, &[user]);
+    }
+
+    fn write(
+        &self,
+        (uid, user, sudo_user): (u32, Option<String>, Option<String>),
+        command: &str,
+        query: &Value,
+        users: &[&str],
+    ) {
+        let entry = json!({
+            "at": rfc3339(clock::now()),
+            "host": self.host,
+            "uid": uid,
+            "user": user,
+            "sudo_user": sudo_user,
+            "command": command,
+            "query": query,
+            "mail_of": users,
+        });
+        if let Err(error) = append(&self.path, entry) {
+            complain(&format!("mailark: note in {}: {error}\n", self.path.display()));
+        }
+    }
+}
+
+/// The command line, as it was typed.
+pub fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Notes that somebody used `command` to look for `query`, and saw mail of `users`.
+pub fn note(context: &Context<'_>, repository: RepositoryId, command: &str, query: &Value, users: &[&str]) {
+    Log::of(context, repository).note(command, query, users);
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -21,6 +21,7 @@ use super::output::in_zone;
 use crate::base::{bytes, clock};
 use crate::mail::letter::Letter;
 use crate::mail::templates::{Template, Users};
+use crate::mail::user::is_user;
 use crate::ops::deliver::{
     self, DeliverError, Doveadm, FlagReport, Flagger, Location, Options, Outcome, Post, Report, Undelivered,
 };
@@ -92,6 +93,8 @@ pub struct Request {
     pub several_folders: bool,
     /// Say what would be done.
     pub dry_run: bool,
+    /// Nobody named user and mailbox together: the users are those that the letters tell.
+    pub users_are_told: bool,
 }
 
 /// Opens mailboxes, one for each user.
@@ -120,6 +123,9 @@ impl<'a, T> Mailboxes<'a, T> {
         open: impl FnOnce(Options) -> deliver::Result<T>,
     ) -> Result<&mut T, Failure> {
         let mapped = self.args.map_user.iter().find(|(old, _)| old == user);
+        if mapped.is_none() && self.request.users_are_told {
+            self.refuse_foreign(user)?;
+        }
         let user = mapped.map_or_else(|| user.to_owned(), |(_, new)| new.clone());
         if !self.open.contains_key(&user) {
             let opened = open(self.options(&user)?)?;
@@ -171,6 +177,27 @@ impl<T> Mailboxes<'_, T> {
         Err(Failure::new(Kind::User, what)
             .hint("--mailbox /var/vmail/%d/%n/Maildir names one for each user")
             .hint(format!("--map-user {user}={other} gives both to the same")))
+    }
+
+    /// A mailbox that is plainly one user's takes letters of another only when somebody says so.
+    fn refuse_foreign(&self, user: &str) -> Result<(), Failure> {
+        let Some(mailbox) = self.args.mailbox.as_deref().filter(|mailbox| !has_variables(mailbox)) else {
+            return Ok(());
+        };
+        let path = std::path::absolute(mailbox).unwrap_or_else(|_| mailbox.to_owned());
+        let owner = self.users.owner(path.as_os_str().as_encoded_bytes());
+        let Some(owner) = owner.filter(|owner| !is_user(owner, user) && !is_user(user, owner)) else {
+            return Ok(());
+        };
+        let shown = |name: &str| bytes::display(name.as_bytes());
+        let what = format!(
+            "messages of {} for {}, the mailbox of {}",
+            shown(user),
+            mailbox.display(),
+            shown(&owner)
+        );
+        Err(Failure::new(Kind::User, what)
+            .hint(format!("--map-user {user}={owner} gives them to {owner} all the same")))
     }
 
     /// A user's mailbox and control folder as `mailark.toml` says.
@@ -254,7 +281,7 @@ fn expand(path: &Path, user: &str) -> Result<PathBuf, Failure> {
             .map_err(|error| Failure::because(Kind::User, &path.display().to_string(), &error));
     }
     let shown = path.display().to_string();
-    let template = Template::parse(&shown).map_err(|error| Failure::because(Kind::User, "", &error))?;
+    let template = Template::parse(&shown).map_err(|error| Failure::because(Kind::Usage, "", &error))?;
     let root = template.root_of(user).ok_or_else(|| {
         Failure::new(
             Kind::User,

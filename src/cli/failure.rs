@@ -82,7 +82,9 @@ impl Exit {
 /// What sort of thing went wrong; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The request makes no sense as given.
+    /// The command line makes no sense, as it turned out after it was parsed.
+    Usage,
+    /// The request cannot be met as given.
     User,
     /// `mailark.toml` or the environment is wrong.
     Config,
@@ -111,6 +113,7 @@ impl Kind {
     pub fn exit(self) -> Exit {
         match self {
             Kind::User | Kind::Config | Kind::Damaged | Kind::Storage | Kind::Internal => Exit::Failed,
+            Kind::Usage => Exit::Usage,
             Kind::NoRepository => Exit::NoRepository,
             Kind::Locked => Exit::Locked,
             Kind::Key => Exit::Key,
@@ -123,6 +126,7 @@ impl Kind {
     /// The word for this kind in JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Usage => "usage",
             Kind::User => "user",
             Kind::Config => "config",
             Kind::NoRepository => "no_repository",
@@ -214,6 +218,7 @@ mod tests {
     #[test]
     fn kinds_end_with_their_documented_codes() {
         let codes = [
+            (Kind::Usage, 2),
             (Kind::User, 1),
             (Kind::Config, 1),
             (Kind::Damaged, 1),

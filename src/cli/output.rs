@@ -96,6 +96,13 @@ impl Output {
         }
     }
 
+    /// Tells what somebody has to know also when nobody watches, on standard error.
+    pub fn notice(&self, text: &str) {
+        if !self.manner.quiet && !self.manner.json {
+            complain(&format!("mailark: {text}\n"));
+        }
+    }
+
     /// Gives everything written so far to the operating system.
     pub fn flush(&self) -> Result<(), Failure> {
         written(self.lock().flush())

@@ -133,13 +133,13 @@ pub fn now() -> Timestamp {
 impl QueryArgs {
     /// The zone that was named, or the system's.
     pub fn time_zone(&self) -> Result<TimeZone, Failure> {
-        interval::zone(self.zone.as_deref()).map_err(|text| Failure::new(Kind::User, text))
+        interval::zone(self.zone.as_deref()).map_err(|text| Failure::new(Kind::Usage, text))
     }
 
     /// Understands a stretch of time in the zone of these options.
     pub fn interval(&self, text: Option<&str>) -> Result<Interval, Failure> {
         let Some(text) = text else { return Ok(Interval::default()) };
-        interval::parse(text, &self.time_zone()?, now()).map_err(|text| Failure::new(Kind::User, text))
+        interval::parse(text, &self.time_zone()?, now()).map_err(|text| Failure::new(Kind::Usage, text))
     }
 
     /// What is asked for.

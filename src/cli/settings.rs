@@ -280,7 +280,7 @@ fn key(
             .clone()
             .map(|path| (KeySource::RecoveryFile(path), "--recovery-code-file")),
     ];
-    if let Some((value, name)) = the_only_one(flags, Kind::User)? {
+    if let Some((value, name)) = the_only_one(flags, Kind::Usage)? {
         return Ok(Setting { value, origin: Origin::Flag(name) });
     }
     let path = |name: &'static str| around.variable(name).map(PathBuf::from);

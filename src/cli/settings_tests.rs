@@ -136,7 +136,7 @@ fn two_keys_in_the_environment_are_refused() {
         hostname: String::new(),
         root: "/nowhere-at-all".into(),
     };
-    assert_eq!(Settings::resolve(&globals, &around).unwrap_err().kind, Kind::User);
+    assert_eq!(Settings::resolve(&globals, &around).unwrap_err().kind, Kind::Usage);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 
 use super::failure::{Failure, Kind};
 use super::secret::PASSWORD_BYTES_MAX;
-use crate::base::interrupt::{Interrupt, Interrupted};
+use crate::base::interrupt::Interrupt;
 
 /// How often a waiting question looks whether somebody asked to stop.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -70,7 +70,7 @@ impl Terminal {
         let mut line = Vec::new();
         match read_line(&self.device, &mut line, interrupt) {
             Ok(true) => Ok(String::from_utf8_lossy(&line).into_owned()),
-            Ok(false) => Err(Failure::from(Interrupted)),
+            Ok(false) => Err(unanswered()),
             Err(error) => Err(trouble(error)),
         }
     }
@@ -88,12 +88,17 @@ impl Terminal {
             Ok(true) => std::str::from_utf8(&line)
                 .map(str::to_owned)
                 .map_err(|_| Failure::new(Kind::Key, "what was typed is not UTF-8 text")),
-            Ok(false) => Err(Failure::from(Interrupted)),
+            Ok(false) => Err(unanswered()),
             Err(error) => Err(trouble(error)),
         };
         line.zeroize();
         text
     }
+}
+
+/// Somebody asked to stop instead of answering, or the terminal went away.
+fn unanswered() -> Failure {
+    Failure::new(Kind::Interrupted, "the question was not answered: nothing was done")
 }
 
 /// Reads keys until the line ends (true) or somebody asks to stop (false).

@@ -235,6 +235,16 @@ impl Users {
         self.mail.iter().find_map(|template| template.find(path)).or_else(|| guess(path, top))
     }
 
+    /// Whose mailbox a path plainly is: by a template, or by names such as `/home/alice`, `example.org/alice` or
+    /// `alice@example.org`; `None` where it may be anybody's.
+    pub fn owner(&self, path: &[u8]) -> Option<String> {
+        if let Some(mailbox) = self.mail.iter().find_map(|template| template.find(path)) {
+            return Some(mailbox.user);
+        }
+        let guessed = guess(path, path)?.user;
+        (guessed.contains('@') || path.starts_with(b"/home/")).then_some(guessed)
+    }
+
     /// Where the mail of a user lies, by each template that says all of it.
     pub fn mail_roots(&self, user: &str) -> Vec<Vec<u8>> {
         self.mail.iter().filter_map(|template| template.root_of(user)).collect()
@@ -324,6 +334,21 @@ mod tests {
     fn find(template: &str, path: &str) -> Option<(String, String)> {
         let found = Template::parse(template).unwrap().find(path.as_bytes())?;
         Some((found.user, path[..found.root].to_owned()))
+    }
+
+    #[test]
+    fn some_paths_are_plainly_of_somebody() {
+        let users = Users::new(vec![Template::parse("/srv/%n").unwrap()], Vec::new());
+        let owner = |path: &str| users.owner(path.as_bytes());
+        for (path, user) in [
+            ("/srv/anna", "anna"),
+            ("/var/vmail/x.org/anna/Maildir", "anna@x.org"),
+            ("/var/vmail/anna@x.org", "anna@x.org"),
+            ("/home/anna/Maildir", "anna"),
+        ] {
+            assert_eq!(owner(path).as_deref(), Some(user), "{path}");
+        }
+        assert_eq!((owner("/tmp/mail"), owner("/data/restore/Maildir")), (None, None));
     }
 
     #[test]

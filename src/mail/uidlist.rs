@@ -98,8 +98,12 @@ impl<'a> Uidlist<'a> {
 
     /// The UID that the next message gets: the header's, or one above the highest line.
     pub fn next_uid(&self) -> u32 {
-        let highest = self.lines().map(|line| line.uid).max().unwrap_or_default();
-        self.header.next.max(highest.saturating_add(1)).max(1)
+        self.header.next.max(self.highest_uid().saturating_add(1)).max(1)
+    }
+
+    /// The highest UID of a message; 0 without any.
+    pub fn highest_uid(&self) -> u32 {
+        self.lines().map(|line| line.uid).max().unwrap_or_default()
     }
 }
 

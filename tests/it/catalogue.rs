@@ -170,7 +170,7 @@ fn a_message_is_found_by_everything_that_people_remember() {
     assert_eq!(server.subjects(&["--user", "anna", "--snapshot", &last]), ["Lunch"]);
     assert_eq!(server.subjects(&["--gone-since", "2025"]), Vec::<String>::new());
     assert_eq!(server.subjects(&["--user", "nobody"]), Vec::<String>::new());
-    server.env.mailark(["find", "--received", "soon"]).expect(1).naming("'soon' is no time");
+    server.env.mailark(["find", "--received", "soon"]).expect(2).naming("'soon' is no time");
 
     let audited = lines(&server.env.mailark(["audit", "--json", "--user", "bob@example.org"]).expect(0));
     assert!(audited.is_empty(), "{audited:?}");

@@ -140,7 +140,7 @@ fn dump_gives_one_file_and_nothing_else() {
     assert!(home.fails(1, &["dump", &home.at("latest", "mail/alice")]).contains("restore"));
     assert!(home.fails(1, &["dump", &home.at("latest", "")]).contains("is a folder"));
     assert!(home.fails(1, &["dump", &home.at("latest", "mail/bob")]).contains("holds nothing"));
-    assert!(home.fails(1, &["dump", "latest"]).contains("needs a path"));
+    assert!(home.fails(2, &["dump", "latest"]).contains("needs a path"));
 }
 
 #[test]

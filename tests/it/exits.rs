@@ -63,7 +63,24 @@ fn usage() {
     }
     assert!(env.mailark(["--help"]).expect(0).stdout.contains("130"));
     env.mailark(["--version"]).expect(0);
-    env.mailark(["backup"]).expect(1).naming("nothing to save");
+    // What only shows when it is thought about ends the same way.
+    for (args, said) in [
+        (&["backup"][..], "nothing to save"),
+        (&["backup", "--as", "/x", "a", "b"], "exactly one path"),
+        (&["find", "--received", "soon"], "soon"),
+        (&["find", "--zone", "Mars", "--sent", "2026"], "Mars"),
+        (&["find", "x", "--restore-to", "-", "--as", "eml"], "belong together"),
+        (&["undelete", "--yes"], "--user"),
+        (&["undelete", "--user", "a", "--yes", "--deleted-since", "then"], "then"),
+        (&["restore", "--user", "a", "--to", "x", "--received", "soon"], "soon"),
+        (&["restore", "--user", "a", "--to", "-", "--as", "eml"], "belong together"),
+        (&["restore", "--user", "a", "--to", "x", "--as", "eml", "--force"], "--as files"),
+        (&["purge", "--yes", "--path", "/"], "empty every snapshot"),
+        (&["dump", "latest"], "needs a path"),
+        (&["forget", "abcd", "--keep-daily", "7"], "one or the other"),
+    ] {
+        env.mailark(args).expect(2).naming(said);
+    }
 }
 
 /// A command that waits until the file `go` appears.

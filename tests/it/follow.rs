@@ -408,7 +408,7 @@ fn what_can_never_go_well_is_not_begun() {
     let vmail = env.folder("vmail").into_os_string().into_string().unwrap();
     env.mailark(["backup", "--follow", &vmail]).expect(10);
     env.mailark(["init", "--no-recovery-code"]).expect(0);
-    env.mailark(["backup", "--tag", "follow", &vmail]).expect(1).naming("is for nothing else");
+    env.mailark(["backup", "--tag", "follow", &vmail]).expect(2).naming("is for nothing else");
     env.mailark(["backup", "--follow", "--tag", "x", &vmail]).expect(2);
     env.mailark(["backup", "--settle", "5s", &vmail]).expect(2);
     env.mailark(["backup", "--follow", "--dry-run", &vmail]).expect(2);

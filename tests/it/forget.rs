@@ -197,7 +197,7 @@ fn wrong_uses_are_refused() {
     forget(&env, &["--group-by", "hosts", "--keep-last", "1"]).expect(2).naming("none of host, job, tags");
     forget(&env, &["--force"]).expect(2);
     forget(&env, &["--hold-down", "0"]).expect(1).naming("no rule says what to keep");
-    forget(&env, &["latest", "--keep-last", "1"]).expect(1).naming("one or the other");
+    forget(&env, &["latest", "--keep-last", "1"]).expect(2).naming("one or the other");
     forget(&env, &["abcd0123abcd0123"]).expect(1).naming("no snapshot");
     forget(&env, &["--keep-last", "1", "--host", "nobody"]).expect(0);
     assert_eq!(ids(&env, &[]).len(), 3);

@@ -6,5 +6,6 @@
 mod crashes;
 mod hostile;
 mod live;
+mod odd_folders;
 mod places;
 pub mod site;

@@ -29,7 +29,7 @@ fn excludes() {
     let restored = env.restore("latest", "restored");
     assert!(!restored.join("alice/cache").exists() && !restored.join("alice/notes.tmp").exists());
     assert!(restored.join("bob/notes.tmp").exists() && restored.join("bob/keep.txt").exists());
-    env.backup_with(&tree.root, &["--exclude", "["]).expect(1).naming("[");
+    env.backup_with(&tree.root, &["--exclude", "["]).expect(2).naming("[");
     env.backup_with(&tree.root, &["--exclude-from", "no-such-file"]).expect(1).naming("no-such-file");
 }
 
@@ -46,7 +46,7 @@ fn several_paths_and_their_logical_names() {
         listed[0]["parts"].as_array().unwrap().iter().map(|part| part["path"].as_str().unwrap()).collect();
     assert_eq!(parts, [paths[0].to_str().unwrap(), paths[1].to_str().unwrap()]);
     let with_as: Vec<&OsStr> = given.iter().copied().chain(["--as".as_ref(), "/x".as_ref()]).collect();
-    env.mailark(with_as).expect(1).naming("--as");
+    env.mailark(with_as).expect(2).naming("--as");
     env.mailark(["backup", "--as", "relative", "tree"]).expect(1);
     env.mailark(["restore", "latest", "--to", "restored"]).expect(0);
     assert!(env.path(&format!("restored{}/keep.txt", paths[1].display())).exists());
@@ -149,7 +149,7 @@ fn standard_input_and_commands() {
     let missing = ["backup", "--stdin-from-command", "--", "/no/such/program"];
     env.mailark(missing).expect(1).naming("/no/such/program");
     assert_eq!(snapshots(), 2, "a failed command makes no snapshot");
-    env.mailark(["backup", "--stdin-filename", "a/b"]).expect(1);
+    env.mailark(["backup", "--stdin-filename", "a/b"]).expect(2);
     env.mailark(["backup", "--stdin-from-command"]).expect(2);
     env.check();
 }

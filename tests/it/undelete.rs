@@ -190,6 +190,24 @@ fn mail_of_an_mbox_comes_back_too() {
     assert!(texts.contains(&message(12, "")), "{texts:?}");
 }
 
+#[test]
+fn what_an_mbox_keeps_for_itself_shifts_no_message() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let own = "From MAILER-DAEMON Mon Jan 12 09:00:00 2026\nFrom: Mail System <MAILER-DAEMON@x>\n\
+               Subject: DON'T DELETE THIS MESSAGE\nX-IMAP: 1700000000 0000000014\n\nInternal.\n\n";
+    let mails: String = [21, 22, 23]
+        .iter()
+        .map(|number| format!("From b@s Mon Jan 12 10:00:00 2026\n{}\n", message(*number, "")))
+        .collect();
+    fs::write(env.path("vmail/example.org/carl"), format!("{own}{mails}")).unwrap();
+    office.backup();
+    for number in [21, 23] {
+        let raw = env.mailark(["show", "--raw", &format!("{number}@supplier.com")]).expect(0).stdout;
+        assert_eq!(raw, message(number, ""));
+    }
+}
+
 fn first_snapshot(env: &TestEnv) -> String {
     env.mailark(["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned()
 }
@@ -289,4 +307,84 @@ fn flags_alone_come_back() {
     let names = files_below(&office.mailbox.join("cur"));
     assert_eq!(names.len(), 1, "nothing else comes: {names:?}");
     assert!(!names[0].to_string_lossy().ends_with("ST"), "{names:?}");
+}
+
+#[test]
+fn a_question_that_nobody_answers_does_nothing() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let before = office.files();
+    let mut command = std::process::Command::new("script");
+    let line = format!("{} undelete --user anna", crate::support::PROGRAM);
+    env.surround(&mut command).args(["-qec", &line, "/dev/null"]);
+    if !crate::support::tool("script", ["--version"]) {
+        return crate::support::skipped("a question that nobody answers", "there is no script(1)");
+    }
+    // The input of the terminal is at its end.
+    let output = crate::support::run(&mut command).expect(130);
+    let said = output.both();
+    assert!(said.contains("the question was not answered: nothing was done"), "{said}");
+    assert!(!said.contains("what was stored"), "{said}");
+    assert_eq!(office.files(), before);
+}
+
+#[test]
+fn what_its_reader_moved_is_told_without_a_terminal_too() {
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let report = env.mailark(["undelete", "--user", "anna", "--yes", "--json"]).expect(0).json();
+    let run = report["deliveries"][0]["run"].as_str().unwrap();
+    let brought = restored(&office.mailbox);
+    fs::rename(&brought[0], office.mailbox.join("cur").join(brought[0].file_name().unwrap())).unwrap();
+    let output = env.mailark(["restore", "--undo", run]).expect(0);
+    assert!(output.stderr.contains("1 messages of run"), "{}", output.both());
+    assert!(output.stderr.contains("left alone"), "{}", output.both());
+}
+
+#[test]
+fn both_halves_work_through_ssh() {
+    let name = "both_halves_work_through_ssh";
+    let office = Office::after_the_accident();
+    let env = &office.env;
+    let server = match crate::ssh::SshServer::start(&env.path("ssh")) {
+        Ok(server) => server,
+        Err(why) => return crate::support::skipped(name, &why),
+    };
+    let first = first_snapshot(env);
+    // The mail host has a state of its own, and neither repository nor key.
+    let line = format!(
+        "env XDG_STATE_HOME={} {} apply --json --mailbox {}",
+        env.path("far-state").display(),
+        crate::support::PROGRAM,
+        office.mailbox.display()
+    );
+    let give = |query: &[&str]| {
+        let mut client = server.shell(&line)?;
+        let words = query.iter().chain(&["--to", "-"]).copied();
+        let mut sender = env.command(words).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let stream = std::process::Stdio::from(sender.stdout.take().unwrap());
+        let report = crate::support::run(env.surround(&mut client).stdin(stream));
+        assert!(sender.wait().unwrap().success());
+        Ok::<_, String>(report)
+    };
+    let report = match give(&["restore", &first, "--user", "anna"]) {
+        Ok(output) => output.expect(0).json()["deliveries"][0].take(),
+        Err(why) => return crate::support::skipped(name, &why),
+    };
+    assert_eq!(
+        (&report["brought"], &report["still_there_count"], &report["user"]),
+        (&2.into(), &1.into(), &"anna@example.org".into()),
+        "{report}"
+    );
+    let texts: Vec<String> =
+        restored(&office.mailbox).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.contains(&message(3, "")), "{texts:?}");
+    // The same again adds nothing, and the exit code of the far side comes back.
+    let again =
+        give(&["restore", &first, "--user", "anna"]).unwrap().expect(0).json()["deliveries"][0].take();
+    assert_eq!((&again["brought"], &again["still_there_count"]), (&0.into(), &3.into()), "{again}");
+    assert!(env.path("far-state/mailark/deliveries").is_dir());
+    fs::remove_dir_all(&office.mailbox).unwrap();
+    let said = give(&["restore", &first, "--user", "anna"]);
+    assert_eq!(said.map(|output| output.code), Ok(1));
 }

@@ -75,7 +75,12 @@ pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     }
     let (mut letters, head) = LetterReader::open(io::stdin().lock())?;
     let without_bytes = head.without_bytes;
-    let request = Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
+    let request = Request {
+        title: head.title,
+        several_folders: head.several_folders,
+        dry_run: args.dry_run,
+        users_are_told: true,
+    };
     if args.flags_only {
         return flags(args, request, &mut letters, context);
     }
@@ -87,8 +92,7 @@ pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let mut lost = Vec::new();
     let end = loop {
         if context.interrupt.is_raised() {
-            let failure = Failure::new(Kind::Interrupted, "interrupted");
-            break Err(failure.hint("the same command goes on from here"));
+            break Err(interrupted());
         }
         let letter = match letters.next_letter() {
             Ok(Some(letter)) => letter,
@@ -116,6 +120,10 @@ pub fn run(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     end.map(|()| exit)
 }
 
+fn interrupted() -> Failure {
+    Failure::new(Kind::Interrupted, "interrupted").hint("the same command goes on from here")
+}
+
 fn flags(
     args: &ApplyArgs,
     request: Request,
@@ -124,8 +132,8 @@ fn flags(
 ) -> Result<Exit, Failure> {
     let mut flaggings = Flaggings::new(&args.delivery, request, context);
     let end = loop {
-        if let Err(interrupted) = context.interrupt.check() {
-            break Err(interrupted.into());
+        if context.interrupt.is_raised() {
+            break Err(interrupted());
         }
         match letters.next_letter() {
             Ok(Some(letter)) => {

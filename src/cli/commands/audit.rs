@@ -11,7 +11,7 @@ use crate::cli::session::Session;
 
 /// Show who looked for whose mail on this machine.
 ///
-/// find, history, show, undelete and restores of messages are noted in a local log, each line bound to the one before.
+/// find, history, show, undelete, restores of messages and mounts are noted in a local log, each line bound to the one before.
 /// Ends with 1 when a line was changed or taken out.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
@@ -45,17 +45,19 @@ pub fn run(args: &AuditArgs, context: &Context<'_>) -> Result<Exit, Failure> {
             let words = value.as_array().map(Vec::as_slice).unwrap_or_default();
             words.iter().map(text).collect::<Vec<_>>().join(" ")
         };
-        let who = match entry["sudo_user"].as_str() {
-            Some(sudo) => bytes::display(sudo.as_bytes()),
-            None => text(&entry["user"]),
+        let who = match (entry["sudo_user"].as_str(), entry["user"].as_str()) {
+            (Some(name), _) | (None, Some(name)) => bytes::display(name.as_bytes()),
+            (None, None) => "somebody".to_owned(),
+        };
+        let saw = match users.is_empty() {
+            true => String::new(),
+            false => format!("  saw mail of: {}", list(&entry["mail_of"])),
         };
         context.output.line(&format!(
-            "{}  {} (uid {})  {}  saw mail of: {}",
+            "{}  {who} (uid {})  {}{saw}",
             text(&entry["at"]),
-            who,
             entry["uid"],
             list(&entry["query"]["words"]),
-            list(&entry["mail_of"])
         ))?;
     }
     Ok(exit)

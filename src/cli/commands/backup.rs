@@ -147,7 +147,7 @@ const STDIN_NAME: &str = "stdin";
 impl BackupArgs {
     /// Decides what is read, or says why the options do not fit together.
     pub fn input(&self) -> Result<Input, Failure> {
-        let wrong = |what: &str| Err(Failure::new(Kind::User, what));
+        let wrong = |what: &str| Err(Failure::new(Kind::Usage, what));
         let from_pipe = self.stdin_from_command || self.stdin_filename.is_some();
         // Without --stdin-from-command, `--` does what it does everywhere: paths follow that may begin with "-".
         let mut paths = self.paths.clone();
@@ -347,7 +347,8 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
         let logical = logical_path.as_deref().map(|path| path.as_os_str().as_bytes());
         request.starts.push(Start::new(path, logical).map_err(user)?);
     }
-    request.excludes = Excludes::new(patterns).map_err(user)?;
+    let wrong = |error| Failure::because(Kind::Usage, "", &error);
+    request.excludes = Excludes::new(patterns).map_err(wrong)?;
     for file in &args.exclude_from {
         request.excludes = request.excludes.and_file(file).map_err(user)?;
     }
@@ -356,7 +357,7 @@ fn request(args: &BackupArgs, context: &Context<'_>) -> Result<Request, Failure>
     request.job = args.job.clone().unwrap_or_else(|| derived_job(logical));
     if request.tags.iter().any(|tag| tag == FOLLOW_TAG) {
         let what = format!("the tag '{FOLLOW_TAG}' marks what --follow saves, and is for nothing else");
-        return Err(Failure::new(Kind::User, what));
+        return Err(Failure::new(Kind::Usage, what));
     }
     if args.follow.follow {
         // A tag keeps a snapshot for good, which is not meant for one a minute.

@@ -32,8 +32,10 @@ pub fn run(args: &DumpArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let user = |what: String| Failure::new(Kind::User, what);
     let name = args.at.snapshot.text();
     if args.at.path.as_ref().is_none_or(Vec::is_empty) {
-        return Err(user(format!("dump needs a path: mailark dump {name}:PATH"))
-            .hint(format!("'mailark ls -R {name}' shows what there is")));
+        let what = format!("dump needs a path: mailark dump {name}:PATH");
+        return Err(
+            Failure::new(Kind::Usage, what).hint(format!("'mailark ls -R {name}' shows what there is"))
+        );
     }
     let wanted = wanted_path(args.at.path.as_deref())?;
     let shown = bytes::display(&wanted);

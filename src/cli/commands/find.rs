@@ -1,5 +1,7 @@
 //! `mailark find`: which messages fit, where each is, and when it went.
 
+mod write;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -17,10 +19,12 @@ use crate::mail::folder_name;
 use crate::mail::user::is_user;
 use crate::repo::snapshots::{self, SnapshotInfo};
 
+pub use write::WriteArgs;
+
 /// Find messages in all snapshots.
 ///
 /// Everything that is asked for must be true of a message. Those that arrived last come first, each with where it is now
-/// or when it went, and with an id that 'show', 'history' and 'undelete' take.
+/// or when it went, and with an id that 'show', 'history' and 'undelete' take. --restore-to writes them into a folder.
 #[derive(Debug, Args)]
 pub struct FindArgs {
     /// Which messages.
@@ -41,10 +45,18 @@ pub struct FindArgs {
     /// Which snapshots.
     #[command(flatten)]
     pub filter: SnapshotFilter,
-    /// Show at most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub limit: usize,
+    /// At most so many [default: 50 are shown, all are written]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Where to write them.
+    #[command(flatten)]
+    pub write: WriteArgs,
 }
+
+/// Messages that are shown unless more are asked for.
+const SHOWN: usize = 50;
+/// Most messages that are written in one go.
+const WRITTEN_MAX: usize = 100_000;
 
 /// Attachments that are named, and bytes of a name.
 const NAMES_SHOWN: usize = 5;
@@ -59,7 +71,11 @@ pub fn run(args: &FindArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         _ => State::Any,
     };
     query.gone = args.query.interval(args.gone_since.as_deref())?;
+    let form = args.write.form()?;
     let session = Session::open(context)?;
+    if form.is_some() {
+        session.repository.need_full("restoring mail")?;
+    }
     session.sync()?;
     let listed = session.snapshots()?.snapshots;
     let catalogue = catalogue::in_step(&session, &listed, context)?;
@@ -68,7 +84,20 @@ pub fn run(args: &FindArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     for sentence in args.query.times(&query)? {
         context.output.remark(&sentence);
     }
-    let (found, more) = asker.find(&query, args.limit).map_err(broken)?;
+    if let Some(form) = form {
+        let (found, more) = asker.find(&query, args.limit.unwrap_or(WRITTEN_MAX)).map_err(broken)?;
+        if more && args.limit.is_none() {
+            let what = format!("more than {} messages fit: say more about them", count(WRITTEN_MAX as u64));
+            return Err(Failure::new(Kind::User, what));
+        }
+        note(context, &session, "restore", &query, &found);
+        if found.is_empty() {
+            return Err(Failure::new(Kind::User, nothing(&query, &asker)));
+        }
+        let found = write::Answer { query: &query, asker: &asker, found: &found };
+        return write::run(args, form, &found, (&session, &listed), context);
+    }
+    let (found, more) = asker.find(&query, args.limit.unwrap_or(SHOWN)).map_err(broken)?;
     note(context, &session, "find", &query, &found);
     if context.output.manner().json {
         found.iter().try_for_each(|message| context.output.json(&as_json(message, &asker)))?;
@@ -104,9 +133,7 @@ pub fn note(context: &Context<'_>, session: &Session, command: &str, query: &Que
     let mut users: Vec<&str> = found.iter().map(|message| message.user.as_str()).collect();
     users.sort_unstable();
     users.dedup();
-    let asked: Vec<String> =
-        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let asked = json!({ "words": asked, "user": query.user });
+    let asked = json!({ "words": audit::words(), "user": query.user });
     audit::note(context, session.repository.id(), command, &asked, &users);
 }
 

@@ -89,7 +89,7 @@ pub fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let given = args.keep.given();
     if !args.snapshots.is_empty() && (given.is_some() || args.keep.hold_down.is_some()) {
         return Err(Failure::new(
-            Kind::User,
+            Kind::Usage,
             "snapshots are named, and rules are given: it is one or the other",
         ));
     }

@@ -53,7 +53,7 @@ pub fn create(context: &Context<'_>, args: &InitArgs) -> Result<Repository, Fail
         // Nothing named: a key file at the usual place, so that tonight's cron job finds it.
         KeySource::Prompt => (key_file(&settings.default_key_file)?, Some(settings.default_key_file.clone())),
         KeySource::RecoveryPrompt | KeySource::RecoveryFile(_) => {
-            return Err(Failure::new(Kind::User, "a new repository makes its recovery code itself")
+            return Err(Failure::new(Kind::Usage, "a new repository makes its recovery code itself")
                 .hint("leave --recovery-code away"));
         }
         source => (secret::obtain(source, context.interrupt)?, None),

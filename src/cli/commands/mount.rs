@@ -7,6 +7,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use crate::cli::audit::{self, Log};
 use crate::cli::commands::Context;
 use crate::cli::commands::restore::wanted_path;
 use crate::cli::failure::{Exit, Failure};
@@ -23,6 +24,9 @@ use crate::ops::mount::{self, Ended, Options, Report, Vault};
 ///
 /// Needs /dev/fuse, and fusermount3 (package fuse3) unless root mounts. Files that are damaged give an
 /// input/output error and are named on standard error; the exit code is 3 then.
+///
+/// 'mailark audit' tells who mounted, and once a mount which user of this system came to whose mail. The kernel keeps what
+/// it was told: whoever reads a file by its name alone, after somebody else did, is not seen.
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// The empty folder to mount on
@@ -70,6 +74,9 @@ pub fn run(args: &MountArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         }
     };
     let is_one = only.is_some();
+    let log = Log::of(context, session.repository.id());
+    let asked = json!({ "words": audit::words() });
+    log.note("mount", &asked, &[]);
     let (repository, index, packs) = session.into_parts();
     let options = Options {
         place: std::path::absolute(&args.dir).unwrap_or_else(|_| args.dir.clone()),
@@ -82,6 +89,7 @@ pub fn run(args: &MountArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         users: context.settings.users.clone(),
         threads: session::workers(),
         tell: Arc::new(|line: &str| complain(&format!("mailark: {line}\n"))),
+        note: Arc::new(move |uid, user: &str| log.note_other(uid, "mount", &asked, user)),
     };
     let place = args.dir.display().to_string();
     let ready = |snapshots: usize| {

@@ -101,7 +101,7 @@ fn purged(session: &Session, options: &Options, context: &Context<'_>) -> Result
 }
 
 fn targets(args: &PurgeArgs) -> Result<Vec<Target>, Failure> {
-    let wrong = |what: &str| Failure::new(Kind::User, what.to_owned());
+    let wrong = |what: &str| Failure::new(Kind::Usage, what.to_owned());
     let mut targets = Vec::new();
     for user in &args.user {
         if user.is_empty() || user.contains('/') {
@@ -118,7 +118,7 @@ fn targets(args: &PurgeArgs) -> Result<Vec<Target>, Failure> {
     }
     for path in &args.path {
         let path = logical_path(path.as_os_str().as_bytes())
-            .map_err(|error| Failure::because(Kind::User, "--path", &error))?;
+            .map_err(|error| Failure::because(Kind::Usage, "--path", &error))?;
         if path == b"/" {
             return Err(wrong("--path / would empty every snapshot: 'mailark forget' drops snapshots"));
         }

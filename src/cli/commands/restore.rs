@@ -2,11 +2,11 @@
 
 mod as_it_lies;
 mod doveadm;
-mod give;
+pub mod give;
 pub mod into;
 mod letters;
-mod messages;
-mod outlet;
+pub mod messages;
+pub mod outlet;
 mod rebuild;
 mod selected;
 
@@ -111,7 +111,7 @@ pub fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<Exit, Failure> {
         return messages::run(args, user, context);
     }
     let Some(from) = &args.from else {
-        return Err(Failure::new(Kind::User, "no snapshot was named").hint("'latest' is the newest one"));
+        return Err(Failure::new(Kind::Usage, "no snapshot was named").hint("'latest' is the newest one"));
     };
     let session = Session::open(context)?;
     session.repository.need_full("restoring mail")?;
@@ -154,14 +154,14 @@ fn options(args: &RestoreArgs, snapshot: SnapshotInfo, path: Vec<u8>) -> Result<
 
 fn patterns(given: &[OsString]) -> Result<Excludes, Failure> {
     Excludes::new(given.iter().map(|pattern| pattern.as_bytes()))
-        .map_err(|error| Failure::because(Kind::User, "", &error))
+        .map_err(|error| Failure::because(Kind::Usage, "", &error))
 }
 
 /// The logical path after the colon; all of the snapshot when there is none.
 pub fn wanted_path(path: Option<&[u8]>) -> Result<Vec<u8>, Failure> {
     match path {
         None | Some(b"") => Ok(b"/".to_vec()),
-        Some(path) => start::logical_path(path).map_err(|error| Failure::because(Kind::User, "", &error)),
+        Some(path) => start::logical_path(path).map_err(|error| Failure::because(Kind::Usage, "", &error)),
     }
 }
 

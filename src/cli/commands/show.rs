@@ -9,11 +9,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::base::bytes;
+use crate::cli::catalogue;
 use crate::cli::commands::{Context, find};
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Output, count, size};
+use crate::cli::retrieve::{self, Wanted};
 use crate::cli::session::Session;
-use crate::cli::{catalogue, retrieve};
 use crate::index::catalogue::{Asker, Found, Stay};
 use crate::mail::reading::{self, Attachment, Reading};
 use crate::ops::pick::Picked;
@@ -53,9 +54,9 @@ pub fn run(args: &ShowArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let asker = find::ask(&catalogue)?;
     let (query, message) = find::one(&asker, &args.message, args.user.as_deref())?;
     find::note(context, &session, "show", &query, std::slice::from_ref(&message));
-    let found = std::slice::from_ref(&message);
-    retrieve::each(&session, &listed, found, context, &mut |message, stay, picked| {
-        show(args, &asker, message, stay, &picked?, context.output)
+    let wanted = Wanted::newest(&message).into_iter().collect();
+    retrieve::each(&session, &listed, wanted, context, &mut |one, picked| {
+        show(args, &asker, one.message, one.stay, &picked?, context.output)
     })?;
     Ok(Exit::Ok)
 }

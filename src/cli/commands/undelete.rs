@@ -13,6 +13,7 @@ use crate::cli::delivery::{Deliveries, DeliveryArgs, Into, Layout, Request, tell
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{complain, count};
 use crate::cli::query::QueryArgs;
+use crate::cli::retrieve::Wanted;
 use crate::cli::session::Session;
 use crate::cli::terminal::Terminal;
 use crate::cli::{catalogue, retrieve};
@@ -62,7 +63,7 @@ pub struct UndeleteArgs {
 /// Brings them back.
 pub fn run(args: &UndeleteArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let Some(user) = &args.query.user else {
-        return Err(Failure::new(Kind::User, "--user says whose mail"));
+        return Err(Failure::new(Kind::Usage, "--user says whose mail"));
     };
     let manner = context.output.manner();
     let is_person = manner.stdout_terminal && manner.stderr_terminal;
@@ -159,15 +160,17 @@ fn bring(
     let folders: BTreeSet<&str> =
         found.iter().filter_map(Found::newest).map(|stay| stay.folder.as_str()).collect();
     let title = format!("undelete {:?} {:?} {:?}", args.query, args.deleted_since, args.into);
-    let request = Request { title, several_folders: folders.len() > 1, dry_run: args.dry_run };
+    let request =
+        Request { title, several_folders: folders.len() > 1, dry_run: args.dry_run, users_are_told: false };
     let mut deliveries = Deliveries::new(delivery, request, context);
     let mut lost = 0;
-    let brought = retrieve::each(session, listed, found, context, &mut |message, _, picked| {
+    let wanted = found.iter().filter_map(Wanted::newest).collect();
+    let brought = retrieve::each(session, listed, wanted, context, &mut |one, picked| {
         let delivered = picked.and_then(|picked| deliver(&mut deliveries, &picked));
         match delivered {
             Err(failure) if matches!(failure.kind, Kind::Damaged) => {
                 lost += 1;
-                complain(&format!("mailark: {}: {}\n", find::handle(message), failure.message));
+                complain(&format!("mailark: {}: {}\n", find::handle(one.message), failure.message));
                 Ok(())
             }
             delivered => delivered,

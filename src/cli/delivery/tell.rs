@@ -50,6 +50,9 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     if report.resumed {
         say(&format!("an interrupted run was taken up; it had brought {}", count(report.brought_before)))?;
     }
+    for (folder, name) in &report.respelled {
+        say(&format!("folder {} comes as {}", shown(folder), shown(name)))?;
+    }
     for there in report.still_there.iter().take(LINES_SHOWN) {
         say(&format!("still there, in {}: {}", shown(&there.lies_in), bytes::display(&there.base)))?;
     }
@@ -59,6 +62,12 @@ fn tell_one(user: &str, report: &Report, dry_run: bool, context: &Context<'_>) -
     }
     if report.renamed > 0 {
         say(&format!("{} under a new name: theirs has another content now", count(report.renamed)))?;
+    }
+    if report.renumbered > 0 {
+        say(&format!(
+            "{} under a new name: under theirs the mail server would give them UIDs that clients saw go",
+            count(report.renumbered)
+        ))?;
     }
     if report.undeleted > 0 {
         say(&format!(
@@ -105,9 +114,11 @@ fn as_json(user: &str, report: &Report, dry_run: bool) -> Value {
         "bytes": report.bytes,
         "folders": report.brought,
         "brought_before": report.brought_before,
+        "respelled": report.respelled,
         "still_there_count": report.still_there_count,
         "still_there": there.collect::<Vec<_>>(),
         "renamed": report.renamed,
+        "renumbered": report.renumbered,
         "undeleted": report.undeleted,
         "keywords_left": report.keywords_left,
         "doveadm_failed": report.doveadm_failed,
@@ -146,7 +157,14 @@ pub fn tell_flags(
         let all: Vec<Value> =
             reports.iter().map(|(user, report)| flags_as_json(user, report, dry_run)).collect();
         out.json(&json!({ "flags": all }))?;
-        return Ok(Exit::Ok);
+    }
+    let problems: Vec<&String> = reports.iter().flat_map(|(_, report)| &report.problems).collect();
+    let exit = if problems.is_empty() { Exit::Ok } else { Exit::Incomplete };
+    if out.manner().json {
+        return Ok(exit);
+    }
+    for line in problems {
+        complain(&format!("mailark: {}\n", bytes::display(line.as_bytes())));
     }
     let say = |text: &str| if dry_run { out.line(text) } else { out.summary(text) };
     let verb = if dry_run { "would set" } else { "set" };
@@ -170,7 +188,7 @@ pub fn tell_flags(
             say(&format!("'mailark restore --undo {run}' turns them back"))?;
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 fn flags_as_json(user: &str, report: &FlagReport, dry_run: bool) -> Value {
@@ -183,6 +201,7 @@ fn flags_as_json(user: &str, report: &FlagReport, dry_run: bool) -> Value {
         "same": report.same,
         "gone": report.gone,
         "unclear": report.unclear,
+        "problems": report.problems,
         "keywords_left": report.keywords_left,
         "doveadm_failed": report.doveadm_failed,
     })

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 
 use super::query::{Query, State};
 use super::{ASK_CACHE_KIB, Catalogue, ContentId, Kind, KnownSnapshot, Series, SeriesNumber, number_of};
+use crate::base::id::ObjectHash;
 use crate::index::Result;
 use crate::mail::heading::Heading;
 use crate::mail::letter::split_flags;
@@ -35,7 +36,7 @@ impl Found {
 
     /// The stay that it was seen at last.
     pub fn newest(&self) -> Option<&Stay> {
-        self.stays.iter().max_by_key(|stay| (stay.gone.is_none(), stay.last.started))
+        self.stays.iter().max_by_key(|stay| stay.recency())
     }
 }
 
@@ -74,6 +75,11 @@ impl Stay {
     /// The flags of its name: standard letters, sorted.
     pub fn flags(&self) -> Vec<u8> {
         split_flags(maildir::parse(&self.name).flags.unwrap_or_default()).0
+    }
+
+    /// Orders stays by how late a message was seen there.
+    fn recency(&self) -> impl Ord + use<> {
+        (self.gone.is_none(), self.last.started)
     }
 
     /// Nobody had looked into the folder since it came.
@@ -198,6 +204,24 @@ impl Asker<'_> {
             found.push(message);
         }
         Ok((found, false))
+    }
+
+    /// The stay of a message that a query means, and the newest snapshot of those that are asked for to hold it.
+    ///
+    /// Where no stay fits by itself, it is the one that the message was seen at last.
+    pub fn stand<'f>(&self, query: &Query, found: &'f Found) -> Option<(&'f Stay, ObjectHash)> {
+        let held_by = |stay: &Stay| {
+            let numbers = query.within.iter().filter(|(series, number)| {
+                *series == stay.series && (stay.first.number..=stay.last.number).contains(number)
+            });
+            let newest = numbers.map(|(_, number)| *number).max()?;
+            self.snapshots(stay.series).iter().find(|known| known.number == newest).map(|known| known.hash)
+        };
+        let fits =
+            |stay: &&Stay| query.fits_stay(stay) && (query.within.is_empty() || held_by(stay).is_some());
+        let fitting = found.stays.iter().filter(fits).max_by_key(|stay| stay.recency());
+        let stay = fitting.or_else(|| found.newest())?;
+        Some((stay, held_by(stay).unwrap_or(stay.last.hash)))
     }
 
     /// Do size or date of sending alone leave few messages? Else it is quicker to look through them as they arrived.

@@ -1,6 +1,6 @@
 //! What somebody looks for.
 
-use super::{ContentId, SeriesNumber};
+use super::{ContentId, SeriesNumber, Stay};
 use crate::base::bytes::hex;
 use crate::base::interval::Interval;
 use crate::mail::user::is_user;
@@ -74,6 +74,18 @@ impl Query {
         let level = |letter: char| if letter == '.' { '/' } else { letter };
         let lower = |text: &str| text.to_lowercase().chars().map(level).collect::<String>();
         lower(folder) == lower(wanted.trim_matches('/'))
+    }
+
+    /// Does a stay have all that one can have by itself?
+    pub(super) fn fits_stay(&self, stay: &Stay) -> bool {
+        self.fits_folder(&stay.folder)
+            && self.fits_flags(&stay.flags())
+            && self.arrived.holds(stay.arrived)
+            && self.uid.is_none_or(|uid| stay.uid.is_some_and(|(_, own)| own == uid))
+            && self
+                .keyword
+                .as_ref()
+                .is_none_or(|wanted| stay.keywords.iter().any(|name| name.eq_ignore_ascii_case(wanted)))
     }
 
     pub(super) fn fits_content(&self, content: &ContentId) -> bool {

@@ -17,7 +17,7 @@ use crate::index::catalogue::{ContentId, Facts, Kind};
 use crate::mail::templates::Users;
 use crate::repo::RepoError;
 
-pub use position::position;
+pub use position::{Mark, Marks, mark_of};
 pub use sync::{OpenReader, sync};
 
 /// The catalogue could not be brought into step.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::dirs::{self, trouble};
-use super::journal::Step;
+use super::fitness::told;
+use super::journal::{Journal, Step};
 use super::post::Post;
 use super::quota::{self, Weight};
 use super::subscriptions::{self, Change};
 use super::trays::{self, Published};
-use super::{DoveadmError, Report, Result};
+use super::{Report, Result};
 use crate::base::bytes;
 
 impl Post {
@@ -21,23 +22,18 @@ impl Post {
             return Ok(self.report);
         }
         let run = journal.id.clone();
-        for (number, tray) in self.trays.iter_mut().enumerate().filter(|(_, tray)| tray.is_own) {
-            if tray.is_staged {
-                let note = |step: &Step| journal.write_now(step);
-                match trays::publish(&self.mailbox, &run, (number, &mut *tray), note)? {
-                    Published::New => {}
-                    Published::Merged(left) => {
-                        let left = left.into_iter().map(|(base, keywords)| (number as u32, base, keywords));
-                        self.keywords_left.extend(left);
-                        continue;
-                    }
+        let mut is_whole = true;
+        for number in 0..self.trays.len() {
+            match self.appear(number, &mut journal) {
+                Ok(()) => {}
+                Err(error) if error.is_full() => return Err(error),
+                Err(error) => {
+                    // It stays where it is: the same request goes on with it.
+                    is_whole = false;
+                    let text = self.trays[number].text.clone();
+                    self.report.brought.remove(&text);
+                    self.refuse(&text, &error);
                 }
-            }
-            let parts = self.mailbox.subscription_of(&tray.path);
-            journal.write_now(&Step::Subscribed(number as u32))?;
-            let list = self.mailbox.subscriptions_in();
-            if !subscriptions::change(list, &parts, self.mailbox.layout, Change::Add)? {
-                self.report.not_subscribed.push(tray.text.clone());
             }
         }
         let own = trays::staging(&self.mailbox, &run);
@@ -47,9 +43,46 @@ impl Post {
         if self.set_keywords() {
             journal.write(&Step::KeywordsSet);
         }
-        journal.write_now(&Step::Ended)?;
+        match is_whole {
+            true => journal.write_now(&Step::Ended)?,
+            false => journal.sync()?,
+        }
+        self.report.is_open = !is_whole;
         self.report.run = Some(run);
         Ok(self.report)
+    }
+
+    /// Lets a folder of this run appear, with what mail programs need to show it.
+    fn appear(&mut self, number: usize, journal: &mut Journal) -> Result<()> {
+        let tray = &mut self.trays[number];
+        if !tray.is_own {
+            return Ok(());
+        }
+        if tray.is_staged {
+            let run = journal.id.clone();
+            let note = |step: &Step| journal.write_now(step);
+            match trays::publish(&self.mailbox, &run, (number, &mut *tray), note)? {
+                Published::New => {}
+                Published::Merged(left) => {
+                    let left = left.into_iter().map(|(base, keywords)| (number as u32, base, keywords));
+                    self.keywords_left.extend(left);
+                    return Ok(());
+                }
+            }
+        }
+        let parts = self.mailbox.subscription_of(&tray.path);
+        journal.write_now(&Step::Subscribed(number as u32))?;
+        let list = self.mailbox.subscriptions_in();
+        match subscriptions::change(list, &parts, self.mailbox.layout, Change::Add) {
+            Ok(true) => {}
+            Ok(false) => self.report.not_subscribed.push(tray.text.clone()),
+            Err(error) if error.is_full() => return Err(error),
+            Err(error) => {
+                let text = format!("folder {} is not subscribed: {}", tray.text, told(&error));
+                self.report.problem(text);
+            }
+        }
+        Ok(())
     }
 
     /// Moves what waits, and leaves the run open: the same request takes it up again.
@@ -94,10 +127,4 @@ impl Post {
         }
         doveadm.is_some() && self.report.doveadm_failed.is_none()
     }
-}
-
-/// An error with its cause, for a report.
-pub(super) fn told(error: &DoveadmError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
+use super::fitness::told;
 use super::identity::{Identities, Place};
 use super::journal::{Flagged, Journal, Step};
 use super::mailbox::{Folder, Mailbox, lock};
@@ -52,6 +53,8 @@ pub struct FlagReport {
     pub gone: u64,
     /// Letters of which it is not clear which message is meant.
     pub unclear: u64,
+    /// Folders whose messages stay as they are, for they cannot be read, and why.
+    pub problems: Vec<String>,
     /// Keywords that could not be set, and on how many messages.
     pub keywords_left: BTreeMap<String, u64>,
     /// Why `doveadm` did not set them.
@@ -110,6 +113,11 @@ impl Flagger {
         let mailbox = Mailbox::open(&options.location)?;
         let lock = if options.dry_run { None } else { Some(lock(&options.journals, &mailbox)?) };
         let known = Identities::of(&mailbox)?;
+        let broken = known.broken.iter().map(|(number, error)| {
+            format!("folder {} is not looked into: {}", known.folders[*number].text, told(error))
+        });
+        let problems = broken.collect();
+        let report = FlagReport { problems, ..FlagReport::default() };
         Ok(Flagger {
             options,
             mailbox,
@@ -118,7 +126,7 @@ impl Flagger {
             journal: None,
             waiting: Vec::new(),
             left: BTreeMap::new(),
-            report: FlagReport::default(),
+            report,
             _lock: lock,
         })
     }
@@ -237,7 +245,7 @@ impl Flagger {
             let user = &self.options.user;
             match doveadm.as_ref().map(|doveadm| doveadm.add_keywords(user, &folder, &names, &guids)) {
                 Some(Ok(())) => continue,
-                Some(Err(error)) => self.report.doveadm_failed = Some(super::finish::told(&error)),
+                Some(Err(error)) => self.report.doveadm_failed = Some(told(&error)),
                 None => {}
             }
             for keyword in &keywords {

@@ -1,17 +1,18 @@
 //! Who lies where: every message of a mailbox by what Dovecot knows it by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
 use super::mailbox::Mailbox;
-use super::{Part, Result};
+use super::{DeliverError, Part, Result};
 use crate::base::{clock, limits};
 use crate::mail::maildir;
 use crate::mail::uidlist::Uidlist;
 use crate::source::dir::OpenDir;
+use crate::source::meta;
 use crate::source::problem::join;
 
 /// Nobody comes after this one.
@@ -80,6 +81,21 @@ fn steady_names(dir: &OpenDir) -> Result<Names> {
     Ok(all)
 }
 
+/// What a folder's list says of base names, by their hashes.
+#[derive(Default)]
+struct Listed {
+    /// Those that have a GUID of their own, and its hash.
+    guids: HashMap<u64, u64>,
+    /// All of them.
+    bases: HashSet<u64>,
+}
+
+/// Does the mail server's index lie in the folder? Where it lies elsewhere, it may be lost as well.
+fn has_index(folder: &OpenDir) -> bool {
+    let is_there = |name: &[u8]| meta::of_entry(folder.fd(), name).is_ok();
+    is_there(b"dovecot.index") || is_there(b"dovecot.index.log")
+}
+
 /// All messages of a mailbox; some 120 bytes each.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
@@ -91,17 +107,27 @@ pub(super) struct Identities {
     entries: Vec<Entry>,
     arena: Vec<u8>,
     pub(super) folders: Vec<Known>,
+    /// Folders, and hashes of base names that their lists still name though no message has them, where no index of the
+    /// mail server remembers that it went: under such a name a message would get back a UID that clients saw go.
+    relisted: HashSet<(usize, u64)>,
+    /// Numbers of folders that cannot be read, and why.
+    pub(super) broken: Vec<(usize, DeliverError)>,
     /// The separator of flags that this mailbox uses.
     pub(super) separator: Option<u8>,
 }
 
 impl Identities {
-    /// Looks at all folders of a mailbox.
+    /// Looks at all folders of a mailbox; those that cannot be read are noted.
     pub(super) fn of(mailbox: &Mailbox) -> Result<Identities> {
         let mut all = Identities::default();
         for folder in &mailbox.folders {
             all.folders.push(Known { path: folder.path.clone(), text: folder.text.clone() });
-            all.read(mailbox, all.folders.len() - 1)?;
+            let number = all.folders.len() - 1;
+            match all.read(mailbox, number) {
+                Ok(()) => {}
+                Err(error) if error.is_full() => return Err(error),
+                Err(error) => all.broken.push((number, error)),
+            }
         }
         Ok(all)
     }
@@ -119,9 +145,9 @@ impl Identities {
             .iter_mut()
             .filter(|entry| entry.folder as usize == folder)
             .for_each(|entry| entry.is_old = true);
-        let guids = match mailbox.control_of(&path)? {
-            Some(control) => self.guids(&control)?,
-            None => HashMap::new(),
+        let Listed { guids, mut bases } = match mailbox.control_of(&path)? {
+            Some(control) => self.listed(&control)?,
+            None => Listed::default(),
         };
         for part in [Part::New, Part::Cur] {
             let place = join(&path, part.name());
@@ -132,19 +158,37 @@ impl Identities {
                 Err(errno) => return Err(trouble("open", &mailbox.root, &place)(errno)),
             };
             for name in steady_names(&dir)?.values().filter(|name| !name.starts_with(b".")) {
+                bases.remove(&self.hash(maildir::base(name)));
                 self.add(folder, part, name, false, &guids);
             }
+        }
+        self.relisted.retain(|(of, _)| *of != folder);
+        if !bases.is_empty() && !has_index(&mailbox.open_folder(&path)?) {
+            self.relisted.extend(bases.into_iter().map(|base| (folder, base)));
         }
         Ok(())
     }
 
-    /// Base names that the list gives a GUID of its own: hash -> hash.
-    fn guids(&self, control: &OpenDir) -> Result<HashMap<u64, u64>> {
+    /// Would a message of this base name get a UID that the folder gave away once?
+    pub(super) fn is_relisted(&self, folder: &[u8], base: &[u8]) -> bool {
+        let number = self.folders.iter().position(|known| known.path == folder);
+        number.is_some_and(|number| self.relisted.contains(&(number, self.hash(base))))
+    }
+
+    /// What a folder's list says.
+    fn listed(&self, control: &OpenDir) -> Result<Listed> {
         let bytes = dirs::read_small(control, b"dovecot-uidlist", limits::OBJECT_BYTES_MAX)
             .map_err(trouble("read", control, b"dovecot-uidlist"))?;
-        let Some(list) = bytes.as_deref().and_then(Uidlist::parse) else { return Ok(HashMap::new()) };
-        let own = list.lines().filter_map(|line| Some((line.base(), line.guid?)));
-        Ok(own.map(|(base, guid)| (self.hash(base), self.hash(guid))).collect())
+        let Some(list) = bytes.as_deref().and_then(Uidlist::parse) else { return Ok(Listed::default()) };
+        let mut listed = Listed::default();
+        for line in list.lines() {
+            let base = self.hash(line.base());
+            listed.bases.insert(base);
+            if let Some(guid) = line.guid {
+                listed.guids.insert(base, self.hash(guid));
+            }
+        }
+        Ok(listed)
     }
 
     /// A number for a base name or GUID, of this process alone.

@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{DeliverError, Layout, Result};
-use crate::base::{bytes, entropy};
+use crate::base::{bytes, clock, entropy};
 use crate::format::codec;
 
 /// Largest frame, bytes.
@@ -21,6 +21,8 @@ const STEP_BYTES_MAX: usize = 64 << 10;
 /// Largest journal that is read, bytes.
 const JOURNAL_BYTES_MAX: u64 = 4 << 30;
 const ENDING: &str = "journal";
+/// So long after it was done or undone a run can be undone or redone: 90 days.
+const KEPT_SECONDS: i64 = 90 * 86_400;
 
 /// How a run began.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -160,6 +162,7 @@ impl Journal {
     /// Begins a run.
     pub(super) fn begin(folder: &Path, begun: Begun) -> Result<Journal> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(trouble("create", folder))?;
+        drop_old(folder);
         let id = bytes::hex(&entropy::random::<4>());
         let path = folder.join(format!("{id}.{ENDING}"));
         let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path);
@@ -273,13 +276,42 @@ fn filled(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<bool> {
 
 /// How far the steps say that a run is.
 pub(super) fn state_of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> State {
-    steps.into_iter().fold(State::Open, |state, step| match step {
+    steps.into_iter().fold(State::Open, next_state)
+}
+
+fn next_state(state: State, step: &Step) -> State {
+    match step {
         Step::Ended | Step::RedoEnded => State::Done,
         Step::UndoBegun => State::Undoing,
         Step::UndoEnded => State::Undone,
         Step::RedoBegun => State::Redoing,
         _ => state,
-    })
+    }
+}
+
+/// Removes the journals of finished runs that nobody has touched for long; what hinders that hinders no delivery.
+fn drop_old(folder: &Path) {
+    let then = clock::now_seconds() - KEPT_SECONDS;
+    let is_old = |path: &Path| {
+        path.extension().is_some_and(|ending| ending == ENDING)
+            && path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.mtime() < then)
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !is_old(&path) {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else { continue };
+        let mut state = State::Open;
+        let read = read_steps(&file, &path, |step| {
+            state = next_state(state, &step);
+        });
+        // One that is not finished may have left something behind.
+        let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if read.is_ok() && is_free && matches!(state, State::Done | State::Undone) {
+            std::fs::remove_file(&path).ok();
+        }
+    }
 }
 
 /// All runs whose journals lie in a folder, the newest first.

@@ -13,6 +13,7 @@ use crate::base::bytes;
 use crate::mail::{folder_name, templates};
 use crate::source::dir::OpenDir;
 use crate::source::links::foreign_link;
+use crate::source::meta;
 use crate::source::problem::join;
 
 /// Deepest nesting of folders that is looked at.
@@ -119,7 +120,11 @@ impl Mailbox {
             }
         }
         let root = open(&location.mailbox)?;
-        if !has(&root, b"cur") || !has(&root, b"new") || !has(&root, b"tmp") {
+        let is_free = |name: &[u8]| matches!(dirs::step(&root, name), Ok(_) | Err(Errno::NOENT));
+        // Programs that copy or clear up leave empty folders out.
+        let is_plain = [&b"new"[..], b"tmp"].iter().any(|part| has(&root, part))
+            || meta::of_entry(root.fd(), b"dovecot-uidlist").is_ok();
+        if !has(&root, b"cur") || !is_plain || !is_free(b"new") || !is_free(b"tmp") {
             return Err(DeliverError::NoMaildir { path: shown });
         }
         let control = location.control.as_deref().map(open).transpose()?;

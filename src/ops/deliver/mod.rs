@@ -7,6 +7,7 @@
 mod dirs;
 mod doveadm;
 mod finish;
+mod fitness;
 mod flags;
 mod identity;
 mod incoming;
@@ -180,12 +181,16 @@ pub struct Report {
     pub bytes: u64,
     /// Letters that this run, before it was interrupted, had brought already.
     pub brought_before: u64,
+    /// Folders that came under another name, and that name: control characters are written out.
+    pub respelled: BTreeMap<String, String>,
     /// Letters that still lie in the mailbox.
     pub still_there_count: u64,
     /// The first of them.
     pub still_there: Vec<StillThere>,
     /// Letters brought under a new name, since theirs has another content now.
     pub renamed: u64,
+    /// Letters brought under a new name, since the mail server would give theirs a UID that clients saw go.
+    pub renumbered: u64,
     /// Letters brought without the mark that the next expunge would delete them by.
     pub undeleted: u64,
     /// Keywords that could not be set, and on how many letters.

@@ -10,6 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fsync, futimens};
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
+use super::fitness::{complete, told};
 use super::identity::{Identities, Place};
 use super::incoming::{Arrived, Content, Incoming, Rival, Temporary, same_content};
 use super::journal::{Brought, Journal, Step};
@@ -30,6 +31,18 @@ const BATCH: usize = 64;
 const RIVALS_MAX: usize = 16;
 /// Flags that come back; the mark to be expunged does not.
 const UNWANTED_FLAG: u8 = b'T';
+
+/// A folder's name with its control characters written out: mail programs and servers take none.
+fn written_out(folder: &str) -> String {
+    let mut name = String::with_capacity(folder.len());
+    for letter in folder.chars() {
+        match letter.is_control() {
+            true => name.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            false => name.push(letter),
+        }
+    }
+    name
+}
 
 /// What became of a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +90,8 @@ pub struct Post {
     pub(super) report: Report,
     /// Keywords that only the mail server can set: (tray, base name, names).
     pub(super) keywords_left: Vec<(u32, Vec<u8>, Vec<Vec<u8>>)>,
+    /// Folders that letters were for, and why those take none.
+    pub(super) looked_at: HashMap<String, Option<String>>,
     /// Held while it is open.
     _lock: Option<File>,
 }
@@ -87,7 +102,14 @@ impl Post {
         let mailbox = Mailbox::open(&options.location)?;
         let lock = if options.dry_run { None } else { Some(lock(&options.journals, &mailbox)?) };
         let known = Identities::of(&mailbox)?;
-        let tmp = Arc::new(mailbox.open_folder(b"tmp")?);
+        let tmp = match options.dry_run {
+            true => mailbox.open_folder(b"")?,
+            false => {
+                complete(&mailbox.root)?;
+                mailbox.open_folder(b"tmp")?
+            }
+        };
+        let tmp = Arc::new(tmp);
         let mut post = Post {
             options,
             mailbox,
@@ -102,8 +124,13 @@ impl Post {
             next_temporary: 0,
             report: Report::default(),
             keywords_left: Vec::new(),
+            looked_at: HashMap::new(),
             _lock: lock,
         };
+        for (number, error) in &post.known.broken {
+            let folder = &post.known.folders[*number].text;
+            post.report.problem(format!("folder {folder} is not looked into: {}", told(error)));
+        }
         if !post.options.dry_run {
             post.begin()?;
         }
@@ -119,11 +146,18 @@ impl Post {
     }
 
     /// The folder that a letter goes to, as people call it.
-    fn target(&self, letter: &Letter) -> String {
+    fn target(&mut self, letter: &Letter) -> String {
         match &self.options.into {
             Into::Original => letter.folder.clone(),
             Into::Restored { day, several_folders: false } => format!("Restored/{day}"),
-            Into::Restored { day, several_folders: true } => format!("Restored/{day}/{}", letter.folder),
+            Into::Restored { day, several_folders: true } => {
+                let name = written_out(&letter.folder);
+                let target = format!("Restored/{day}/{name}");
+                if name != letter.folder {
+                    self.report.respelled.insert(letter.folder.clone(), name);
+                }
+                target
+            }
         }
     }
 
@@ -137,10 +171,7 @@ impl Post {
         fill: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
     ) -> std::result::Result<Outcome, Undelivered<E>> {
         let target = self.target(letter);
-        if let Err(why) =
-            self.mailbox.find(&target).map_or_else(|| self.mailbox.path_for(&target).map(drop), |_| Ok(()))
-        {
-            let why = format!("folder {target}: {why}");
+        if let Some(why) = self.refusal(&target)? {
             self.report.problem(why.clone());
             return Ok(Outcome::Unfit(why));
         }
@@ -247,25 +278,27 @@ impl Post {
             Some(_) => is_taken = true,
             None => {}
         }
-        let base = match base.filter(|_| !is_taken) {
+        // It may have come under a fresh name before, whatever became of what stood in its way then.
+        let fresh = fresh_base(letter, &content);
+        if brought(&fresh) == Some(content.hash) {
+            self.report.brought_before += 1;
+            return Ok(Outcome::BroughtBefore);
+        }
+        let own = tray.map(|tray| self.trays[tray].known);
+        for place in self.known.find(&fresh) {
+            let counts = !place.is_brought || Some(place.folder) == own;
+            let Some(there) = self.open_message(&place).ok().filter(|_| counts) else { continue };
+            // The name holds a hash of the content: a dry run has nothing else to compare.
+            if temporary.as_ref().is_none_or(|temporary| same_content(&there, &temporary.file)) {
+                return Ok(self.still_there(letter, &place));
+            }
+        }
+        let is_relisted = base.is_some_and(|base| self.is_relisted(target, base));
+        let base = match base.filter(|_| !is_taken && !is_relisted) {
             Some(base) => base.to_vec(),
             None => {
-                let fresh = fresh_base(letter, &content);
-                if brought(&fresh) == Some(content.hash) {
-                    self.report.brought_before += 1;
-                    return Ok(Outcome::BroughtBefore);
-                }
-                let own = tray.map(|tray| self.trays[tray].known);
-                for place in self.known.find(&fresh) {
-                    let counts = !place.is_brought || Some(place.folder) == own;
-                    let there = self.open_message(&place).ok().filter(|_| counts);
-                    if let (Some(there), Some(temporary)) = (there, &temporary)
-                        && same_content(&there, &temporary.file)
-                    {
-                        return Ok(self.still_there(letter, &place));
-                    }
-                }
                 self.report.renamed += u64::from(is_taken);
+                self.report.renumbered += u64::from(is_relisted && !is_taken);
                 fresh
             }
         };
@@ -276,6 +309,10 @@ impl Post {
         }
         self.report.bytes += content.size;
         Ok(Outcome::Brought)
+    }
+
+    fn is_relisted(&self, target: &str, base: &[u8]) -> bool {
+        self.mailbox.find(target).is_some_and(|folder| self.known.is_relisted(&folder.path, base))
     }
 
     /// Gives a letter in `tmp` all it needs, to be moved with the next batch.
@@ -371,7 +408,7 @@ impl Post {
         Ok(self.add_tray(tray))
     }
 
-    fn add_tray(&mut self, tray: Tray) -> usize {
+    pub(super) fn add_tray(&mut self, tray: Tray) -> usize {
         let number = self.trays.len();
         self.tray_of.insert(tray.text.clone(), number);
         self.trays.push(tray);
@@ -399,9 +436,21 @@ impl Post {
                 if let Some((_, dir)) = open.take() {
                     dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;
                 }
-                open = Some((key, self.part_of(&step)?));
+                match self.part_of(&step) {
+                    Ok(dir) => open = Some((key, dir)),
+                    Err(error) if error.is_full() => return Err(error),
+                    Err(error) => {
+                        let text = self.trays[step.tray as usize].text.clone();
+                        self.refuse(&text, &error);
+                    }
+                }
             }
-            let Some((_, dir)) = &open else { continue };
+            count += 1;
+            let Some((_, dir)) = &open else {
+                let text = &self.trays[step.tray as usize].text;
+                self.report.brought.entry(text.clone()).and_modify(|count| *count -= 1);
+                continue;
+            };
             match dirs::move_new((&self.tmp, &self.temporary_name(step.temporary)), (dir, &step.name)) {
                 Ok(()) => temporary.keep(),
                 Err(Errno::EXIST) => {
@@ -410,7 +459,6 @@ impl Post {
                 }
                 Err(errno) => return Err(trouble("move", dir, &step.name)(errno)),
             }
-            count += 1;
         }
         if let Some((_, dir)) = open {
             dirs::sync(&dir).map_err(trouble("sync", &dir, b""))?;

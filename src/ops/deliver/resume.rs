@@ -100,7 +100,10 @@ impl Post {
         match is_staged && !is_there {
             true => self.add_staged(folder, number).map(drop),
             false => {
-                let number = self.add_open(folder)?;
+                let number = match self.add_open(folder.clone()) {
+                    Err(error) if !error.is_full() => self.add_refused(folder, &error),
+                    number => number?,
+                };
                 self.trays[number].is_own = is_staged;
                 Ok(())
             }
@@ -122,7 +125,11 @@ impl Post {
         let Some(tray) = self.trays.get(step.tray as usize) else { return Ok(false) };
         let part = if step.is_new { Part::New } else { Part::Cur };
         let place = trays::place(&self.mailbox, self.run(), step.tray as usize, tray);
-        let dir = self.mailbox.open_folder(&join(&place, part.name()))?;
+        // What cannot go there is taken out of `tmp`, and told when it comes again.
+        let dir = match self.mailbox.open_folder(&join(&place, part.name())) {
+            Err(error) if !error.is_full() => return Ok(false),
+            dir => dir?,
+        };
         let (known, name) = (tray.known, step.name.clone());
         match meta::of_entry(self.tmp.fd(), &temporary) {
             Ok((_, meta)) if meta.key() == step.key => {}

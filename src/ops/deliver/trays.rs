@@ -50,7 +50,7 @@ pub(super) fn place(mailbox: &Mailbox, run: &str, number: usize, tray: &Tray) ->
 }
 
 /// Keywords of a folder, and whether nobody else has named any there.
-fn keywords_of(mailbox: &Mailbox, path: &[u8]) -> Result<(Keywords, bool)> {
+pub(super) fn keywords_of(mailbox: &Mailbox, path: &[u8]) -> Result<(Keywords, bool)> {
     let Some(control) = mailbox.control_of(path)? else { return Ok((Keywords::default(), true)) };
     let name = b"dovecot-keywords";
     let bytes = dirs::read_small(&control, name, SMALL_BYTES_MAX).map_err(trouble("read", &control, name))?;
@@ -74,6 +74,20 @@ pub(super) fn open(mailbox: &Mailbox, folder: &Folder, known: usize) -> Result<T
         like: Likeness::of(&dir).map_err(trouble("look at", &dir, b""))?,
         known,
     })
+}
+
+/// A tray that takes no letters.
+pub(super) fn refused(mailbox: &Mailbox, folder: Folder, known: usize) -> Tray {
+    Tray {
+        text: folder.text,
+        path: folder.path,
+        is_staged: false,
+        is_own: false,
+        keywords: Keywords::default(),
+        owns_keywords: false,
+        like: mailbox.like,
+        known,
+    }
 }
 
 /// A tray for a folder that is not there yet; makes it beside the others, or takes up what an interrupted run made.
@@ -266,6 +280,10 @@ fn merge(
     tray.owns_keywords = false;
     let (ours, mut left) = (live, Vec::new());
     let folder = mailbox.open_folder(&tray.path)?;
+    for part in [&b"cur"[..], b"new", b"tmp"] {
+        // In LAYOUT=fs a folder that only holds others has none of them.
+        dirs::make(&folder, part, tray.like).map_err(trouble("create", &folder, part))?;
+    }
     for part in [Part::New, Part::Cur] {
         let from = dirs::step(staged, part.name()).map_err(trouble("open", staged, part.name()))?;
         let to = dirs::step(&folder, part.name()).map_err(trouble("open", &folder, part.name()))?;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
+use super::fitness::complete;
 use super::flags::{look_for, move_to_cur, turned, with_letters};
 use super::journal::{Begun, Brought, Flagged, Journal, State, Step, state_of};
 use super::mailbox::{Mailbox, lock};
@@ -225,7 +226,7 @@ impl Work {
 
     /// Letters that had not left `tmp` are nobody's yet.
     fn clear_tmp(&self) -> Result<()> {
-        let tmp = self.mailbox.open_folder(b"tmp")?;
+        let Ok(tmp) = self.mailbox.open_folder(b"tmp") else { return Ok(()) };
         let prefix = format!("mailark-{}-", self.moved.run).into_bytes();
         for name in messages(&tmp)?.iter().filter(|name| name.starts_with(&prefix)) {
             dirs::remove(&tmp, name).map_err(trouble("remove", &tmp, name))?;
@@ -431,6 +432,7 @@ impl Work {
             Err(errno) => return Err(trouble("move", &above, name)(errno)),
         }
         let folder = trays::make_folder(&self.mailbox, &above, name)?;
+        complete(&folder)?;
         self.move_control(&path, (held, false))?;
         if self.trays[number].is_own {
             trays::move_keywords(&self.mailbox, &path, &folder)?;

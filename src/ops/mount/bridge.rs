@@ -142,9 +142,10 @@ impl Filesystem for Bridge {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.mounted.lookup(parent.0, name.as_bytes()) {
             Ok((child, stays)) => {
+                self.mounted.saw(request.uid(), parent.0, Some(&child));
                 let ino = self.mounted.hold(&child);
                 let attributes = self.mounted.attributes_of(&child, ino);
                 reply.entry(&time_of(stays), &attributes, GENERATION);
@@ -193,9 +194,10 @@ impl Filesystem for Bridge {
         }
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         match self.mounted.open(ino.0) {
             Ok((listing, stays)) => {
+                self.mounted.saw(request.uid(), ino.0, None);
                 let handle = self.next.fetch_add(1, Ordering::Relaxed);
                 let mut listings = self.listings.lock().expect("no holder panics");
                 listings.insert(handle, Arc::new(Mutex::new(listing)));

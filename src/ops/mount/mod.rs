@@ -16,6 +16,7 @@ mod run;
 mod users;
 mod vault;
 mod views;
+mod witness;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use jiff::tz::TimeZone;
 pub use mounted::Tell;
 pub use run::run;
 pub use vault::Vault;
+pub use witness::Note;
 
 use crate::mail::templates::Users;
 use crate::repo::RepoError;
@@ -53,6 +55,8 @@ pub struct Options {
     pub threads: usize,
     /// Takes lines for people.
     pub tell: Tell,
+    /// Learns who looks at whose mail.
+    pub note: Note,
 }
 
 /// A repository could not be mounted, or a mount could not go on.

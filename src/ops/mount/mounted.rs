@@ -17,6 +17,7 @@ use super::roll::{Roll, Snapshots};
 use super::users::Mailboxes;
 use super::vault::Vault;
 use super::views::{LATEST, Sight, View};
+use super::witness::Witness;
 use crate::base::{bytes, limits};
 use crate::format::page::{Node, Xattr};
 use crate::repo::extract::ExtractError;
@@ -56,6 +57,8 @@ pub struct Mounted {
     pub place: PathBuf,
     /// Takes lines for people.
     pub tell: Tell,
+    /// Sees who looks at whose mail.
+    pub witness: Witness,
     /// What cannot be read.
     pub troubles: Troubles,
     /// Bytes read so far.
@@ -160,6 +163,14 @@ impl Mounted {
         let snapshots = self.snapshots();
         let sight = Sight { vault: &self.vault, snapshots: &snapshots, mailboxes: &self.mailboxes };
         ask(&sight).map_err(|error| self.failed(&view.path(), error))
+    }
+
+    /// A user of this system lists a folder, or found something in it.
+    pub fn saw(&self, uid: u32, ino: u64, child: Option<&Child>) {
+        if let Some(Target::Folder(folder)) = self.inodes.get(ino) {
+            // What cannot be read is told to whoever reads it.
+            self.witness.saw(&self.vault, uid, &folder, child).ok();
+        }
     }
 
     /// Finds a name in a folder. Does it stay as it is for ever?

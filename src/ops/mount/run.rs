@@ -22,6 +22,7 @@ use super::roll::Roll;
 use super::users::{self, Mailboxes};
 use super::vault::Vault;
 use super::views::View;
+use super::witness::Witness;
 use super::{Ended, MountError, Options, Report};
 use crate::base::interrupt::Interrupt;
 use crate::base::{bytes, clock};
@@ -104,6 +105,7 @@ fn assemble(vault: Vault, options: &Options) -> Result<Mounted, MountError> {
         control,
         place: options.place.clone(),
         tell: Arc::clone(&options.tell),
+        witness: Witness::new(Arc::clone(&options.note), options.users.clone()),
         troubles: Troubles::knowing(unusable.iter().map(ToString::to_string)),
         bytes_read: AtomicU64::new(0),
         ahead: OnceLock::new(),

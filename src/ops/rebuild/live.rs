@@ -9,6 +9,7 @@ use super::room::numbers_of;
 use crate::mail::folder_name::Layout;
 use crate::mail::maildir;
 use crate::mail::templates::folder_name;
+use crate::mail::uidlist::Uidlist;
 use crate::source::dir::OpenDir;
 
 /// Largest `dovecot-uidlist` that is read.
@@ -19,6 +20,8 @@ const LIST_BYTES_MAX: u64 = 512 << 20;
 pub struct LiveFolder {
     /// UIDVALIDITY and next UID; `None` when no mail server has opened it.
     pub numbers: Option<(u32, u32)>,
+    /// UIDs between the highest that a message has and the next one.
+    pub unused: u32,
     /// Base names of its messages.
     pub bases: HashSet<Vec<u8>>,
 }
@@ -110,8 +113,11 @@ fn is_mail(dir: &OpenDir) -> bool {
 impl LiveFolder {
     /// Its numbers alone.
     pub(super) fn numbers(dir: &OpenDir) -> Result<LiveFolder, RebuildError> {
-        let list = read_file(dir, b"dovecot-uidlist", LIST_BYTES_MAX)?;
-        Ok(LiveFolder { numbers: list.as_deref().and_then(numbers_of), bases: HashSet::new() })
+        let bytes = read_file(dir, b"dovecot-uidlist", LIST_BYTES_MAX)?;
+        let numbers = bytes.as_deref().and_then(numbers_of);
+        let highest = bytes.as_deref().and_then(Uidlist::parse).map_or(0, |list| list.highest_uid());
+        let unused = numbers.map_or(0, |(_, next)| next.saturating_sub(highest.saturating_add(1)));
+        Ok(LiveFolder { numbers, unused, bases: HashSet::new() })
     }
 
     fn look(dir: &OpenDir) -> Result<LiveFolder, RebuildError> {

@@ -62,6 +62,15 @@ pub fn next_uid(validity: u32, seen: &[Seen], now: i64) -> Option<u32> {
     (most.checked_sub(highest)? >= ROOM_MIN).then_some(reached)
 }
 
+/// Has a live list of this UIDVALIDITY and next UID all the room it needs? `unused` UIDs lie below the next one.
+///
+/// One that went on since the last snapshot was not put back, and gives no UID away twice. One that stands where a
+/// snapshot saw it may have been put back by hand, unless a rebuild has left room already.
+pub fn goes_on((validity, next): (u32, u32), unused: u32, snapshots: &[Seen]) -> bool {
+    let seen = snapshots.iter().filter(|seen| seen.validity == validity).map(|seen| seen.next).max();
+    seen.is_none_or(|seen| next > seen || next == seen && unused >= ROOM_MIN)
+}
+
 /// What tells a folder's numbers in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Witness {
@@ -185,6 +194,14 @@ mod tests {
         assert_eq!(next(7, &[seen(0, 7, 500), seen(1, 7, 100)], 1), 10_500);
         // Another numbering does not count.
         assert_eq!(next(7, &[seen(0, 7, 100), seen(1, 8, 90_000)], 1), 10_100);
+    }
+
+    #[test]
+    fn a_list_that_went_on_needs_no_room() {
+        let snapshots = [seen(0, 7, 100), seen(1, 7, 200), seen(1, 8, 900)];
+        assert!(goes_on((7, 201), 0, &snapshots) && goes_on((9, 1), 0, &snapshots));
+        assert!(!goes_on((7, 200), 0, &snapshots) && !goes_on((7, 150), 20_000, &snapshots));
+        assert!(goes_on((7, 200), ROOM_MIN, &snapshots), "a rebuild was saved");
     }
 
     #[test]

@@ -473,3 +473,106 @@ fn a_folder_that_a_client_makes_meanwhile_takes_the_letters() {
     assert_eq!(site.view("Gone").only().text, message(7));
     assert_eq!(site.dovecot.complaints(), Vec::<String>::new());
 }
+
+#[test]
+fn letters_of_one_user_do_not_go_to_another_without_a_word() {
+    let env = crate::support::TestEnv::new();
+    let mail = env.path("x.org/anna/Maildir");
+    super::hostile::maildir(&mail);
+    let mut one = letter("INBOX", "17.M1P1.mx", &message(1));
+    let mut give = |user: &str, more: &[&str]| {
+        one.0.user = user.to_owned();
+        super::hostile::apply(&env, &mail, &super::site::stream(&[one.clone()]), more)
+    };
+    for foreign in ["carl", "anna@y.org"] {
+        let said = give(foreign, &[]).expect(1).naming("the mailbox of anna@x.org");
+        assert!(said.stderr.contains(&format!("--map-user {foreign}=anna@x.org")), "{}", said.both());
+    }
+    assert!(super::hostile::messages(&mail).is_empty());
+    for own in ["anna", "anna@x.org", "Anna@X.org"] {
+        give(own, &[]).expect(0);
+    }
+    give("carl", &["--map-user", "carl=anna@x.org"]).expect(0);
+}
+
+#[test]
+fn a_message_that_clients_saw_go_gets_no_uid_that_they_know() {
+    for control in [false, true] {
+        let ways = Ways { control, ..Ways::default() };
+        let Some(site) = Site::new("a UID that clients saw expunged", ways) else { return };
+        (1..=3).for_each(|number| site.deliver("INBOX", &message(number)));
+        let before = site.view("INBOX");
+        let letters = site.letters();
+        site.expunge("INBOX", 2);
+        let list = match control {
+            true => site.control.join(".INBOX/dovecot-uidlist"),
+            false => site.mail.join("dovecot-uidlist"),
+        };
+        let listed = fs::read_to_string(&list).unwrap();
+        assert!(listed.lines().any(|line| line.starts_with("2 ")), "the list has forgotten it: {listed}");
+        // The index goes, as after a crash or by an administrator's hand.
+        for path in crate::support::files_below(&site.mail) {
+            if path.file_name().unwrap().to_str().unwrap().starts_with("dovecot.index") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let report = site.give_back(&letters, &["--into", "original"]);
+        let after = site.view("INBOX");
+        assert_eq!(after.validity, before.validity);
+        let back: Vec<u32> =
+            after.messages.iter().filter(|(_, seen)| seen.text == message(2)).map(|(uid, _)| *uid).collect();
+        assert!(back.len() == 1 && back[0] >= before.next, "{back:?} below {}", before.next);
+        assert_eq!((&report["brought"], &report["renumbered"]), (&1.into(), &1.into()), "{report}");
+        // Whatever the server has made of its list since, the message is known again.
+        for _ in 0..2 {
+            let again = site.give_back(&letters, &["--into", "original"]);
+            assert_eq!((&again["brought"], &again["still_there_count"]), (&0.into(), &3.into()), "{again}");
+            fs::write(
+                &list,
+                listed
+                    .lines()
+                    .filter(|line| !line.starts_with("2 "))
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>(),
+            )
+            .unwrap();
+        }
+    }
+}
+
+#[test]
+fn old_journals_go_and_unfinished_ones_stay() {
+    let env = crate::support::TestEnv::new();
+    let mail = env.path("mail");
+    super::hostile::maildir(&mail);
+    let bring = |number: u32, into: &str| {
+        let one = letter("INBOX", &format!("17.M{number}P1.mx"), &message(number));
+        let stream = super::site::stream(&[one]);
+        super::hostile::apply(&env, &mail, &stream, &["--into", into]).expect(0).json()["deliveries"][0]
+            ["run"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let journals = env.path("home/state/mailark/deliveries");
+    let path = |run: &str| journals.join(format!("{run}.journal"));
+    let age = |run: &str, days: u64| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
+        fs::File::options().append(true).open(path(run)).unwrap().set_modified(then).unwrap();
+    };
+    let runs: Vec<String> = (1..=4).map(|number| bring(number, "original")).collect();
+    // One was interrupted: its last step, a frame, is not there.
+    let whole = fs::read(path(&runs[2])).unwrap();
+    fs::write(path(&runs[2]), &whole[..whole.len() - 1]).unwrap();
+    for (run, days) in runs.iter().zip([91, 80, 400, 91]) {
+        age(run, days);
+    }
+    env.mailark(["restore", "--undo", &runs[3]]).expect(0);
+    // The same request would take up the one that was interrupted.
+    bring(5, "restored");
+    let there: Vec<bool> = runs.iter().map(|run| path(run).exists()).collect();
+    assert_eq!(there, [false, true, true, true], "old and done; young; unfinished; lately undone");
+    env.mailark(["restore", "--undo", &runs[0]]).expect(1).naming("there is no run");
+    env.mailark(["restore", "--undo", &runs[1]]).expect(0);
+    env.mailark(["restore", "--redo", &runs[3]]).expect(0);
+}

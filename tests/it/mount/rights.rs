@@ -82,3 +82,45 @@ fn devices_and_setuid_bits_are_shown_and_do_nothing() {
     }
     mount.end().expect(0);
 }
+
+#[test]
+fn the_log_tells_who_mounted_and_who_came_to_whose_mail() {
+    let name = "the_log_tells_who_mounted_and_who_came_to_whose_mail";
+    let env = TestEnv::with_repository();
+    let tree = TreeFixture::new(env.path("vmail"));
+    for user in ["anna", "carl"] {
+        tree.maildir(&format!("example.org/{user}/Maildir"), 0..2);
+        tree.maildir(&format!("example.org/{user}/Maildir/.Old"), 2..3);
+    }
+    tree.file("plain/notes", b"nobody's mail");
+    back_up(&env, "mail", "/var/vmail", &tree.root, 0);
+    let Some(mount) = Mount::stand(name, &env, &[]) else { return };
+    let log = || -> Vec<serde_json::Value> {
+        let told = env.mailark(["audit", "--json"]).expect(0).stdout;
+        let lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &serde_json::Value| line["command"] == "mount").collect()
+    };
+    assert!(tool("ls", [mount.path("users").as_os_str()]));
+    assert!(tool("cat", [mount.path("snapshots/latest/var/vmail/plain/notes").as_os_str()]));
+    let begun = log();
+    assert_eq!((begun.len(), &begun[0]["mail_of"]), (1, &serde_json::json!([])), "{begun:?}");
+    assert_eq!(begun[0]["query"]["words"][0], "mount");
+    // By whatever way, and once.
+    for _ in 0..2 {
+        assert!(tool("ls", [mount.path("users/anna@example.org/latest/.Old/cur").as_os_str()]));
+        assert!(tool(
+            "ls",
+            ["-R".as_ref(), mount.path("snapshots/latest/var/vmail/example.org/anna").as_os_str()]
+        ));
+    }
+    let seen = log();
+    assert_eq!((seen.len(), &seen[1]["mail_of"][0]), (2, &"anna@example.org".into()), "{seen:?}");
+    assert_eq!(seen[1]["uid"], rustix::process::getuid().as_raw());
+    assert!(tool("ls", [mount.path("hosts").as_os_str()]));
+    let carl = mount.path("snapshots/latest/var/vmail/example.org/carl/Maildir/cur");
+    assert!(tool("ls", [carl.as_os_str()]));
+    assert_eq!(log().len(), 3);
+    let told = env.mailark(["audit"]).expect(0).stdout;
+    assert!(told.contains("saw mail of: carl@example.org"), "{told}");
+    mount.end().expect(0);
+}

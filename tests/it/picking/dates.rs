@@ -50,7 +50,7 @@ fn received_goes_by_arrival_and_sent_by_the_senders_clock() {
     assert!(mail_below(&env.path("d"))[0].starts_with(".Old/cur/"));
     let (both, _) = pick("e", &["--sent", "2026-03", "--received", "2026-03-15..", "--folder", "INBOX"]);
     assert_eq!(both, ["last", "mid"]);
-    give(&env, "f", &["--received", "soon"]).expect(1).naming("is no time");
+    give(&env, "f", &["--received", "soon"]).expect(2).naming("is no time");
     let plan = give(&env, "g", &["-n", "--json", "--received", "2026-03-15"]).expect(0).json();
     assert!(plan["times"]["received"].as_str().unwrap().contains("+01:00"), "{plan}");
 }

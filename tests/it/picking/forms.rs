@@ -203,7 +203,7 @@ fn an_archive_goes_to_standard_output() {
     }
     assert!(made.join(".Archive.2026/dovecot-uidlist").exists());
     env.mailark(["restore", "--user", "alice", "--as", "tar", "--to", "x"])
-        .expect(1)
+        .expect(2)
         .naming("belong together");
 }
 

@@ -376,3 +376,37 @@ fn messages_of_dbox_files_are_given_out() {
     super::give(&env, "one", &["--message", "<mdbox-c>", "--as", "mbox"]).expect(0);
     assert!(env.path("one/Work.mbox").exists());
 }
+
+#[test]
+fn a_second_rebuild_changes_nothing() {
+    let env = TestEnv::with_repository();
+    let (vmail, alice) = super::post(&env);
+    let first = super::arrive(&alice, "one", 1, "S");
+    let numbers = |next: u32| format!("3 V1700000000 N{next} Gccdd\n2 :{first}:2,S\n");
+    fs::write(alice.join("dovecot-uidlist"), numbers(5)).unwrap();
+    back_up(&env, &vmail);
+    fs::remove_dir_all(&alice).unwrap();
+    let next = |more: &[&str]| {
+        let report = rebuild(&env, &alice, &[&["--json"], more].concat()).expect(0).json();
+        let calls = report["doveadm"].as_array().map_or(0, Vec::len);
+        (report["folders"][0]["next_uid"].as_u64().unwrap(), calls)
+    };
+    let (given, calls) = next(&[]);
+    assert!(given >= 10_005 && calls == 2, "{given} {calls}");
+    let list = || fs::read_to_string(alice.join("dovecot-uidlist")).unwrap();
+    let after = list();
+    assert!(after.contains(&format!("N{given} ")), "{after}");
+    for is_saved in [false, true] {
+        if is_saved {
+            back_up(&env, &vmail);
+        }
+        for more in [&["-n"][..], &[]] {
+            assert_eq!(next(more), (given, 0), "saved: {is_saved}");
+            assert_eq!(list(), after);
+        }
+    }
+    // A list that somebody put back needs room, although the numbering is the same.
+    fs::write(alice.join("dovecot-uidlist"), numbers(5)).unwrap();
+    let (raised, calls) = next(&[]);
+    assert!(raised >= given + 10_000 && calls == 2, "{raised} {calls}");
+}

@@ -132,7 +132,7 @@ fn in_words(watched: Watched, settle: Duration) -> String {
 
 /// Will it be the same however often it is tried?
 fn is_final(kind: Kind) -> bool {
-    matches!(kind, Kind::User | Kind::Config | Kind::Key | Kind::ReaderGone)
+    matches!(kind, Kind::Usage | Kind::User | Kind::Config | Kind::Key | Kind::ReaderGone)
 }
 
 impl Follower for Runs<'_> {

@@ -13,10 +13,10 @@ use crate::ops::deliver::{self, Moved, Run, State};
 /// What was given back to live mailboxes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunsArgs {
-    /// List what was given back to live mailboxes
+    /// List what was given back to live mailboxes in the last 90 days
     #[arg(long, conflicts_with_all = ["from", "to", "undo", "redo"])]
     pub runs: bool,
-    /// Take away what this run brought to a live mailbox; it is kept beside the mail
+    /// Take away what this run brought to a live mailbox, up to 90 days ago; it is kept beside the mail
     #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to", "redo"])]
     pub undo: Option<String>,
     /// Put back what --undo took away
@@ -52,11 +52,15 @@ fn tell(moved: &Moved, is_undo: bool, context: &Context<'_>) -> Result<(), Failu
     let verb = if is_undo { "took back" } else { "put back" };
     out.summary(&format!("{verb} {} messages of run {}", count(moved.messages), moved.run))?;
     if moved.left > 0 {
-        out.summary(&format!("{} left alone: they were moved or deleted since", count(moved.left)))?;
+        let left = count(moved.left);
+        out.notice(&format!(
+            "{left} messages of run {} left alone: they were moved or deleted since",
+            moved.run
+        ));
     }
     for folder in &moved.kept {
         let folder = bytes::display(folder.as_bytes());
-        out.summary(&format!("folder {folder} stays: there is other mail in it"))?;
+        out.notice(&format!("folder {folder} stays: there is other mail in it"));
     }
     if let Some(held) = &moved.held {
         out.summary(&format!("all of it is kept in {}", held.display()))?;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::RestoreArgs;
 use super::give::{self, Live, Stream};
 use super::messages::{Form, Request};
-use super::outlet::{Outlet, Tally};
-use super::selected::{Readers, Selection};
+use super::outlet::{Outlet, Stdout, Tally};
+use super::selected::Selection;
 use crate::base::bytes;
 use crate::base::interrupt::Interrupt;
 use crate::cli::commands::Context;
@@ -21,6 +21,7 @@ use crate::cli::delivery;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Output, complain, count, problems, size};
 use crate::cli::progress::Meter;
+use crate::cli::retrieve::Readers;
 use crate::cli::session::Session;
 use crate::format::letters::Head;
 use crate::format::page::Owner;
@@ -109,8 +110,12 @@ fn give(
     if delivery.mailbox.is_none() && delivery.map_user.is_empty() {
         delivery.mailbox = lives_at(request, selection, session, context)?;
     }
-    let ask =
-        delivery::Request { title: head.title, several_folders: head.several_folders, dry_run: args.dry_run };
+    let ask = delivery::Request {
+        title: head.title,
+        several_folders: head.several_folders,
+        dry_run: args.dry_run,
+        users_are_told: false,
+    };
     let mut live = Live::new(&delivery, args.give.flags_only, ask, context);
     let meter = Meter::start("restore", context.output.manner());
     let outlet = Outlet::new(Some(&mut live), &meter, false);
@@ -203,23 +208,6 @@ fn with_writer(
         Form::Mbox => work(Some(&mut MboxFileWriter::new(sink))),
         Form::Eml => work(Some(&mut EmlWriter::new(sink, request.zone.clone()))),
         _ => work(Some(&mut MaildirWriter::new(sink, layout))),
-    }
-}
-
-struct Stdout<'o>(&'o Output);
-
-impl io::Write for Stdout<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let gone = |failure: Failure| match failure.kind {
-            Kind::ReaderGone => io::Error::from(io::ErrorKind::BrokenPipe),
-            _ => io::Error::other(failure.message),
-        };
-        self.0.raw(bytes).map_err(gone)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(|failure| io::Error::other(failure.message))
     }
 }
 
@@ -375,23 +363,13 @@ fn tell(
         (false, true) => out.line(text),
         (false, false) => out.summary(text),
     };
-    let (messages, total) =
-        tally.folders.values().fold((0, 0u64), |sum, one| (sum.0 + one.0, sum.1.saturating_add(one.1)));
     for (name, (messages, bytes)) in &tally.folders {
         say(&format!("{:>9}  {:>10}  {}", count(*messages), size(*bytes), bytes::display(name.as_bytes())))?;
     }
     let verb = if args.dry_run { "would write" } else { "wrote" };
     let place = if is_stream { "standard output".to_owned() } else { target(args).display().to_string() };
-    say(&format!("{verb} {} messages, {} to {place}", count(messages), size(total)))?;
-    for (number, what) in [
-        (tally.opaque, "messages are compressed or encrypted by the mail server, and given as they lie"),
-        (tally.lost.keywords, "keywords left out: a Maildir folder has no more than 26"),
-        (tally.lost.names, "messages left out: another one in their folder has their name"),
-    ] {
-        if number > 0 {
-            say(&format!("{} {what}", count(number)))?;
-        }
-    }
+    say(&format!("{verb} {} messages, {} to {place}", count(tally.messages()), size(tally.bytes())))?;
+    tally.gaps().iter().try_for_each(|gap| say(gap))?;
     if tally.problem_count > 0 {
         complain(&format!("mailark: {} problems: the restore is incomplete\n", count(tally.problem_count)));
     }
@@ -413,7 +391,7 @@ fn as_json(tally: &Tally, args: &RestoreArgs, request: &Request, selection: &Sel
         "dry_run": args.dry_run,
         "times": times,
         "messages": tally.messages(),
-        "bytes": tally.folders.values().map(|(_, bytes)| bytes).sum::<u64>(),
+        "bytes": tally.bytes(),
         "folders": folders,
         "opaque": tally.opaque,
         "keywords_lost": tally.lost.keywords,

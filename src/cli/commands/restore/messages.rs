@@ -128,7 +128,7 @@ pub struct Request {
 impl Request {
     fn understand(args: &RestoreArgs, user: &str) -> Result<Request, Failure> {
         let given = &args.messages;
-        let wrong = |text: String| Failure::new(Kind::User, text);
+        let wrong = |text: String| Failure::new(Kind::Usage, text);
         let zone = interval::zone(given.zone.as_deref()).map_err(wrong)?;
         let now = Timestamp::from_nanosecond(clock::now()).unwrap_or(Timestamp::UNIX_EPOCH);
         let mut understood = Vec::new();
@@ -170,7 +170,7 @@ impl Request {
     }
 
     fn refuse_what_makes_no_sense(&self, args: &RestoreArgs, all: bool) -> Result<(), Failure> {
-        let refused = |text: &str| Err(Failure::new(Kind::User, text));
+        let refused = |text: &str| Err(Failure::new(Kind::Usage, text));
         let over =
             args.overwrite.is_some() || args.force || !args.include.is_empty() || !args.exclude.is_empty();
         if given_rebuild(args) {

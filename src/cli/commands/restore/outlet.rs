@@ -1,10 +1,12 @@
 //! Takes messages one by one, gives them to a writer, and counts.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use crate::base::bytes;
 use crate::base::progress::Progress;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::{Output, count};
 use crate::mail::heading::HeadingReader;
 use crate::mail::mbox_state;
 use crate::ops::pick::Picked;
@@ -33,6 +35,22 @@ impl Tally {
     /// Messages in all folders.
     pub fn messages(&self) -> u64 {
         self.folders.values().map(|(messages, _)| messages).sum()
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.folders.values().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    }
+
+    /// What a person may miss in what was written, one line each.
+    pub fn gaps(&self) -> Vec<String> {
+        let gaps = [
+            (self.opaque, "messages are compressed or encrypted by the mail server, and given as they lie"),
+            (self.lost.keywords, "keywords left out: a Maildir folder has no more than 26"),
+            (self.lost.names, "messages left out: another one in their folder has their name"),
+        ];
+        let gaps = gaps.into_iter().filter(|(number, _)| *number > 0);
+        gaps.map(|(number, what)| format!("{} {what}", count(number))).collect()
     }
 }
 
@@ -80,6 +98,11 @@ impl<'w, 'p> Outlet<'w, 'p> {
             text = format!("{text}: {error}");
             cause = error.source();
         }
+        self.lost(path, text);
+    }
+
+    /// Notes what is missing, and why.
+    pub fn lost(&mut self, path: &[u8], text: String) {
         self.progress.problem(&format!("{}: {text}", bytes::display(path)));
         self.tally.problem_count += 1;
         if self.tally.problems.len() < PROBLEMS_MAX {
@@ -138,5 +161,23 @@ impl<'w, 'p> Outlet<'w, 'p> {
             self.tally.lost = writer.lost();
         }
         Ok(self.tally)
+    }
+}
+
+/// Standard output as a stream of bytes.
+pub struct Stdout<'o>(pub &'o Output);
+
+impl io::Write for Stdout<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let gone = |failure: Failure| match failure.kind {
+            Kind::ReaderGone => io::Error::from(io::ErrorKind::BrokenPipe),
+            _ => io::Error::other(failure.message),
+        };
+        self.0.raw(bytes).map_err(gone)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|failure| io::Error::other(failure.message))
     }
 }

@@ -10,18 +10,19 @@ use super::doveadm::{self, Ran};
 use super::letters::head_of;
 use super::messages::Request;
 use super::outlet::{Outlet, Tally};
-use super::selected::{Readers, Selection};
+use super::selected::Selection;
 use crate::base::{bytes, clock, entropy};
 use crate::cli::commands::Context;
 use crate::cli::failure::{Exit, Failure, Kind};
 use crate::cli::output::{Side, Table, complain, count, in_zone};
 use crate::cli::progress::Meter;
+use crate::cli::retrieve::Readers;
 use crate::cli::session::Session;
 use crate::mail::folder_name::Layout;
 use crate::mail::letter::Letter;
 use crate::ops::pick::{self, FolderKind, MailFolder, State, Step, Survey};
 use crate::ops::rebuild::place::{self, Staged};
-use crate::ops::rebuild::room::{Observer, Seen, Witness, next_uid};
+use crate::ops::rebuild::room::{Observer, Seen, Witness, goes_on, next_uid};
 use crate::ops::rebuild::{Live, Placed, Way};
 use crate::ops::restore::letters::{DirSink, FolderHead, MaildirWriter, empty_target};
 use crate::ops::restore::target::Owners;
@@ -34,6 +35,8 @@ struct Fate {
     validity: Option<u32>,
     next: u32,
     way: Way,
+    /// Its numbering stays as it is.
+    stays: bool,
 }
 
 /// A rebuild that was thought through.
@@ -58,7 +61,7 @@ pub fn run(
     let maildir = &plain(maildir);
     if !request.query.wants_all() || request.deleted.is_some() {
         let text = "--rebuild brings whole folders: --message, --received, --sent and --deleted-between do not go with it";
-        return Err(Failure::new(Kind::User, text));
+        return Err(Failure::new(Kind::Usage, text));
     }
     let reader = session.reader(&selection.snapshot)?;
     let survey = selection.survey(&reader, &request.query.user, context)?;
@@ -150,6 +153,8 @@ impl<'s> Plan<'s> {
             let mut own = seen.get(&folder.name).cloned().unwrap_or_default();
             let there = live.folders.get(&folder.name);
             let numbers = there.and_then(|live| live.numbers);
+            let unused = there.map_or(0, |live| live.unused);
+            let goes_on = numbers.filter(|numbers| goes_on(*numbers, unused, &own));
             own.extend(numbers.map(|(validity, next)| Seen { at: now, validity, next }));
             let validity = validity_of(folder, reader, &own, context)?;
             let numbered = validity.and_then(|validity| Some((validity, next_uid(validity, &own, now)?)));
@@ -163,7 +168,9 @@ impl<'s> Plan<'s> {
             let (validity, next) =
                 (numbered.map(|(validity, _)| validity), numbered.map_or(0, |(_, next)| next));
             let way = Way::of(validity, there);
-            fates.push(Fate { name: folder.name.clone(), validity, next, way });
+            let kept = goes_on.filter(|_| way == Way::Merge);
+            let next = kept.map_or(next, |(_, next)| next);
+            fates.push(Fate { name: folder.name.clone(), validity, next, way, stays: kept.is_some() });
         }
         Ok(Plan { survey, live, layout, fates, modseq: now })
     }
@@ -232,7 +239,7 @@ impl<'s> Plan<'s> {
     /// The first has Dovecot take the folder in. A folder without an index must not be updated before: Dovecot begins an
     /// index with the new numbers then, finds it at odds with the list, and loses track of messages.
     fn doveadm_lines(&self, user: &str) -> Vec<Vec<String>> {
-        let known = self.fates.iter().filter(|fate| fate.validity.is_some());
+        let known = self.fates.iter().filter(|fate| fate.validity.is_some() && !fate.stays);
         let lines = |fate: &Fate| {
             let (next, modseq) = (fate.next.to_string(), self.modseq.to_string());
             let look = ["mailbox", "status", "-u", user, "messages uidnext"];

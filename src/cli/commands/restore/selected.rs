@@ -1,10 +1,7 @@
 //! Which snapshots a restore of a user's mail reads.
 
-use std::collections::HashMap;
-
 use super::messages::Request;
 use super::{RestoreArgs, wanted_path};
-use crate::base::id::{DomainId, HostId};
 use crate::cli::commands::Context;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{complain, local_time};
@@ -12,33 +9,6 @@ use crate::cli::session::{Session, complain_of};
 use crate::ops::pick::{self, PickError, Survey};
 use crate::repo::reader::BlobReader;
 use crate::repo::snapshots::{SnapshotInfo, newest_of_each_job};
-
-/// Readers of several snapshots: those of one host and domain share one.
-pub struct Readers<'s> {
-    readers: HashMap<(DomainId, HostId), BlobReader<'s>>,
-}
-
-impl<'s> Readers<'s> {
-    /// Readers for these snapshots.
-    pub fn new<'i>(
-        session: &'s Session,
-        infos: impl Iterator<Item = &'i SnapshotInfo>,
-    ) -> Result<Readers<'s>, Failure> {
-        let mut readers = HashMap::new();
-        for info in infos {
-            if let std::collections::hash_map::Entry::Vacant(place) = readers.entry((info.domain, info.host))
-            {
-                place.insert(session.reader(info)?);
-            }
-        }
-        Ok(Readers { readers })
-    }
-
-    /// The reader of a snapshot that this was made for.
-    pub fn of(&self, info: &SnapshotInfo) -> &BlobReader<'s> {
-        self.readers.get(&(info.domain, info.host)).expect("a reader was made for each")
-    }
-}
 
 /// Which snapshots are read, and from which path on.
 pub struct Selection {

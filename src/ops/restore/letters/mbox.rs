@@ -40,7 +40,7 @@ impl<'t> MboxFileWriter<'t> {
 }
 
 /// A name that is safe on any file system, for people.
-pub(super) fn safe_name(text: &str, bytes_max: usize) -> String {
+pub fn safe_name(text: &str, bytes_max: usize) -> String {
     let is_safe = |letter: char| {
         !letter.is_control() && !matches!(letter, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
     };

@@ -11,9 +11,9 @@ mod tar;
 
 pub use eml::EmlWriter;
 pub use maildir::MaildirWriter;
-pub use mbox::MboxFileWriter;
+pub use mbox::{MboxFileWriter, safe_name};
 pub use sink::{DirSink, Sink};
-pub use tar::TarSink;
+pub use tar::{TarPart, TarSink};
 
 use std::path::Path;
 

@@ -38,6 +38,8 @@ pub trait Sink {
 
 /// A folder on disk.
 pub struct DirSink<'t> {
+    /// Everything goes below this folder of the target.
+    top: Vec<Vec<u8>>,
     target: &'t Target,
     owners: &'t Owners,
     folders: HashMap<Vec<Vec<u8>>, Folder>,
@@ -46,7 +48,12 @@ pub struct DirSink<'t> {
 impl<'t> DirSink<'t> {
     /// Writes below a target.
     pub fn new(target: &'t Target, owners: &'t Owners) -> DirSink<'t> {
-        DirSink { target, owners, folders: HashMap::new() }
+        DirSink { top: Vec::new(), target, owners, folders: HashMap::new() }
+    }
+
+    /// Writes below a folder of a target, made where it is not there.
+    pub fn below(target: &'t Target, owners: &'t Owners, name: &str) -> DirSink<'t> {
+        DirSink { top: vec![name.as_bytes().to_vec()], ..DirSink::new(target, owners) }
     }
 
     /// The target itself.
@@ -70,6 +77,11 @@ impl<'t> DirSink<'t> {
 
     /// A folder that was made, or those on the way to it too, with the same attributes.
     pub fn make(&mut self, path: &[Vec<u8>], meta: &Meta<'_>) -> Result<Folder, PutError> {
+        let path = [self.top.as_slice(), path].concat();
+        self.make_at(&path, meta)
+    }
+
+    fn make_at(&mut self, path: &[Vec<u8>], meta: &Meta<'_>) -> Result<Folder, PutError> {
         if let Some(folder) = self.folders.get(path) {
             return Ok(folder.clone());
         }
@@ -81,7 +93,7 @@ impl<'t> DirSink<'t> {
             }
             Some((name, above)) => {
                 let parent =
-                    if above.is_empty() { self.target.root().clone() } else { self.make(above, meta)? };
+                    if above.is_empty() { self.target.root().clone() } else { self.make_at(above, meta)? };
                 self.target.make_folder(&parent, name, Some(&attributes))?
             }
         };

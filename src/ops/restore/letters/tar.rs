@@ -67,6 +67,12 @@ impl<W: Write> TarSink<W> {
         TarSink { out, top: safe_name(top, NAME_MAX / 2).into_bytes(), folders: HashSet::new() }
     }
 
+    /// What comes next lies in a folder of this name.
+    pub fn go_into(&mut self, top: &str) {
+        self.top = safe_name(top, NAME_MAX / 2).into_bytes();
+        self.folders.clear();
+    }
+
     fn path(&self, path: &[Vec<u8>]) -> Vec<u8> {
         [std::slice::from_ref(&self.top), path].concat().join(&b'/')
     }
@@ -135,6 +141,29 @@ impl<W: Write> Sink for TarSink<W> {
         self.out.write_all(&ZEROS)?;
         self.out.write_all(&ZEROS)?;
         Ok(self.out.flush()?)
+    }
+}
+
+/// A stretch of an archive after which others may come.
+pub struct TarPart<'t, W>(pub &'t mut TarSink<W>);
+
+impl<W: Write> Sink for TarPart<'_, W> {
+    fn folder(&mut self, path: &[Vec<u8>], meta: &Meta<'_>) -> Result<(), PutError> {
+        self.0.folder(path, meta)
+    }
+
+    fn file(
+        &mut self,
+        place: (&[Vec<u8>], &[u8]),
+        size: u64,
+        meta: &Meta<'_>,
+        read: Read<'_>,
+    ) -> Result<bool, LetterError> {
+        self.0.file(place, size, meta, read)
+    }
+
+    fn finish(&mut self) -> Result<(), PutError> {
+        Ok(())
     }
 }
 
