@@ -23,7 +23,7 @@ use crate::repo::{RepoError, Repository, deltas};
 use crate::store::{Folder, Place, Storage};
 
 /// Plaintext of segments that a reading command keeps in memory.
-const READ_CACHE_BYTES: usize = 64 << 20;
+const READ_CACHE_BYTES: usize = 48 << 20;
 
 /// An opened repository.
 pub struct Session {

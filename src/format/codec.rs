@@ -116,6 +116,24 @@ mod tests {
         assert_eq!(decode::<Vec<u32>>(&bytes, "list"), Err(FormatError::Trailing { what: "list", count: 1 }));
         let bomb = encode(&u64::MAX);
         assert!(matches!(decode::<Vec<u32>>(&bomb, "list"), Err(FormatError::Malformed { .. })));
+        // However long the input, its claims are bounded by a multiple of it.
+        for (length, bound) in [
+            (0x1fff, 1u64 << 20),
+            (0x2000, 16 << 20),
+            (0x1_ffff, 16 << 20),
+            (0x2_0000, 128 << 20),
+            (0xf_ffff, 128 << 20),
+            (0x10_0000, 1 << 30),
+        ] {
+            let long = encode(&vec![7u8; length - 5]);
+            assert_eq!(decode::<Vec<u8>>(&long, "list").unwrap().len(), length - 5);
+            let mut bomb = encode(&(bound + 1));
+            bomb.resize(length, 0);
+            let Err(FormatError::Malformed { detail, .. }) = decode_prefix::<Vec<u8>>(&bomb, "list") else {
+                panic!("{length}: a bomb went off");
+            };
+            assert!(detail.contains("LimitExceeded"), "{length}: {detail}");
+        }
         let bomb = encode(&(1u64 << 29));
         assert!(matches!(decode::<Vec<u8>>(&bomb, "list"), Err(FormatError::Malformed { .. })));
     }

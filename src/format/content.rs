@@ -351,6 +351,16 @@ mod tests {
     }
 
     #[test]
+    fn the_first_blob_is_that_of_the_first_piece_that_has_one() {
+        let (one, two) = (BlobId([1; 16]), BlobId([2; 16]));
+        let holes = section(Shape::Bytes, vec![Piece::Zeros(9)], &[9]);
+        let plain = section(Shape::Bytes, vec![Piece::Plain(vec![two, one])], &[9]);
+        assert_eq!(Content::Inline(vec![plain]).first_blob(), Some(&two));
+        assert_eq!(Content::Inline(vec![holes]).first_blob(), None);
+        assert_eq!(Content::Inline(Vec::new()).first_blob(), None);
+    }
+
+    #[test]
     fn the_weight_of_sections_is_structure_and_16_for_each_id() {
         // The number of sections; shape, one piece of three blobs, one run of piece 0.
         let ids = vec![BlobId([1; 16]); 3];

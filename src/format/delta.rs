@@ -113,6 +113,10 @@ mod tests {
         for pack in bad {
             assert!(decode(&encode(&[pack]), 1).is_err());
         }
+        for (bytes, is_lawful) in [(limits::PACK_BYTES_MAX, true), (limits::PACK_BYTES_MAX + 1, false)] {
+            let list = PackList { packs: vec![(ObjectHash([1; 32]), bytes)] };
+            assert_eq!(PackList::decode(&list.encode()).is_ok(), is_lawful, "{bytes}");
+        }
         // Half an id.
         let wire = WireContents { envelope: pack.envelope, table: pack.table, ids: vec![1; 3 * 16 + 8] };
         assert!(decode(&codec::encode(&vec![wire]), 1).is_err());

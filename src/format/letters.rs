@@ -445,24 +445,98 @@ mod tests {
         (got, outcome.err())
     }
 
+    fn of_three_bytes(number: u8) -> Letter {
+        Letter {
+            user: "a".to_owned(),
+            folder: "INBOX".to_owned(),
+            base: vec![number],
+            flags: b"FS".to_vec(),
+            keywords: Vec::new(),
+            unseen_by_any: false,
+            arrived_s: 0,
+            arrived_ns: 0,
+            size: 3,
+            guid: None,
+            uid: None,
+        }
+    }
+
+    #[test]
+    fn letters_that_nobody_writes_are_refused() {
+        let good = of_three_bytes(1);
+        assert_eq!(decode_letter(&encode_letter(&good)).unwrap(), good);
+        for bad in [
+            Letter { flags: b"FF".to_vec(), ..good.clone() },
+            Letter { flags: b"SF".to_vec(), ..good.clone() },
+            Letter { flags: b"Z".to_vec(), ..good.clone() },
+            Letter { arrived_ns: 1_000_000_000, ..good.clone() },
+            Letter { keywords: vec![None; KEYWORDS_MAX + 1], ..good.clone() },
+        ] {
+            assert!(decode_letter(&encode_letter(&bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_letter_longer_than_it_says_is_damaged() {
+        let bytes = write(&Head::default(), &[(of_three_bytes(1), b"abcd".to_vec(), true)]);
+        let (got, error) = read(&bytes);
+        assert!(got.is_empty());
+        assert!(
+            matches!(error, Some(LetterError::Frame("a letter is longer than it should be"))),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_frame_has_the_size_of_its_kind_at_most() {
+        let begin = write(&Head::default(), &[]);
+        let head = &begin[..begin.len() - end_bytes(&begin)];
+        for (kind, length, is_too_long) in [
+            (LETTER, FRAME_BYTES_MAX, false),
+            (LETTER, FRAME_BYTES_MAX + 1, true),
+            (PART, PART_BYTES_MAX, false),
+            (PART, PART_BYTES_MAX + 1, true),
+        ] {
+            let frame = [&[kind][..], &(length as u32).to_be_bytes()].concat();
+            let (_, error) = read(&[head, &frame].concat());
+            let told = matches!(error, Some(LetterError::Frame("a frame is too long")));
+            assert_eq!(told, is_too_long, "{kind} {length}: {error:?}");
+        }
+    }
+
+    /// Bytes of the last frame of an empty stream.
+    fn end_bytes(stream: &[u8]) -> usize {
+        let at = MAGIC.len() + 1;
+        let head = u32::from_be_bytes(stream[at..at + 4].try_into().unwrap()) as usize;
+        stream.len() - (at + 4 + head)
+    }
+
+    /// Is interrupted before each byte, as by a signal.
+    struct Interrupted<'b>(&'b [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let some = buffer.len().min(1);
+            self.0.read(&mut buffer[..some])
+        }
+    }
+
+    #[test]
+    fn a_signal_and_a_slow_pipe_harm_nothing() {
+        let bytes = write(&Head::default(), &[(of_three_bytes(1), b"abc".to_vec(), true)]);
+        let (mut reader, _) = LetterReader::open(Interrupted(&bytes, false)).unwrap();
+        assert_eq!(reader.next_letter().unwrap().unwrap(), of_three_bytes(1));
+        assert!(reader.next_letter().unwrap().is_none());
+        assert_eq!(reader.seen(), Counts { letters: 1, bytes: 3, given_up: 0 });
+    }
+
     #[test]
     fn bytes_that_nobody_takes_are_passed_over() {
-        let letter = |n: u8| {
-            let letter = Letter {
-                user: "a".to_owned(),
-                folder: "INBOX".to_owned(),
-                base: vec![n],
-                flags: b"FS".to_vec(),
-                keywords: Vec::new(),
-                unseen_by_any: false,
-                arrived_s: 0,
-                arrived_ns: 0,
-                size: 3,
-                guid: None,
-                uid: None,
-            };
-            (letter, b"abc".to_vec(), n != 1)
-        };
+        let letter = |n: u8| (of_three_bytes(n), b"abc".to_vec(), n != 1);
         let bytes = write(&Head::default(), &[letter(1), letter(2), letter(3)]);
         let (mut reader, _) = LetterReader::open(bytes.as_slice()).unwrap();
         for number in 1..=3 {

@@ -289,4 +289,37 @@ pub(super) mod tests {
         }
         assert!(check_name(b"...").is_ok());
     }
+
+    fn fifo(name: &[u8]) -> Entry {
+        let owner = Arc::new(Owner { uid: 1, gid: 2, user: Vec::new(), group: Vec::new() });
+        let (mtime_s, mtime_ns, xattrs) = (7, 0, Vec::new());
+        Entry { name: name.to_vec(), mode: 0o600, owner, mtime_s, mtime_ns, xattrs, node: Node::Fifo }
+    }
+
+    #[test]
+    fn pages_whose_names_are_not_in_order_are_refused() {
+        let leaf = |names: &[&[u8]]| Page::Leaf(names.iter().map(|name| fifo(name)).collect());
+        let fence =
+            |name: &&[u8]| Fence { first: name.to_vec(), page: BlobId([1; 16]), totals: Totals::default() };
+        let fences = |names: &[&[u8]]| Page::Fence(names.iter().map(fence).collect());
+        for make in [&leaf as &dyn Fn(&[&[u8]]) -> Page, &fences] {
+            assert!(Page::decode(&make(&[b"a", b"b"]).encode()).is_ok());
+            let bad: [&[&[u8]]; 5] = [&[], &[b"b", b"a"], &[b"a", b"a"], &[b".."], &[b"a", b"b/c"]];
+            for bad in bad {
+                assert!(Page::decode(&make(bad).encode()).is_err(), "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_weighs_what_is_below_it() {
+        let below = Totals { files: 3, folders: 1, bytes: 9, messages: 2, newest: 5 };
+        let folder = Node::Folder(Tree { root: None, levels: 0, totals: below });
+        assert_eq!(Entry { node: folder, ..fifo(b"a") }.totals(), Totals { folders: 2, ..below });
+        let content = Content::Paged { root: BlobId([1; 16]), levels: 1, messages: 4 };
+        let file = Node::File(File { size: 8, content, sparse: false, link_group: None });
+        let weight = Totals { files: 1, folders: 0, bytes: 8, messages: 4, newest: 7 };
+        assert_eq!(Entry { node: file, ..fifo(b"a") }.totals(), weight);
+        assert_eq!(fifo(b"a").totals(), Totals { files: 1, ..Totals::default() });
+    }
 }

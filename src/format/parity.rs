@@ -138,6 +138,12 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_is_the_beginning_of_the_hash() {
+        assert_eq!(sum(b"shard"), blake3::hash(b"shard").as_bytes()[..16]);
+        assert_ne!(sum(b"shard"), sum(b"Shard"));
+    }
+
+    #[test]
     fn hostile_heads_are_refused() {
         let good = head(10_000, 50);
         assert!(ParityHead::decode(&good.encode()).is_ok());

@@ -211,3 +211,31 @@ impl Checkpoint {
         codec::decode(bytes, "checkpoint")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(totals: Totals) -> Part {
+        let tree = Tree { root: None, levels: 0, totals };
+        Part { part_type: PartType::Mail, path: b"/var/vmail".to_vec(), tree, problems: 0 }
+    }
+
+    #[test]
+    fn a_snapshot_weighs_what_its_parts_do() {
+        let one = Totals { files: 1, folders: 2, bytes: 3, messages: 4, newest: 5 };
+        let two = Totals { files: 10, folders: 20, bytes: u64::MAX, messages: 40, newest: 2 };
+        let parts = vec![part(one), part(two)];
+        let sum = Totals { files: 11, folders: 22, bytes: u64::MAX, messages: 44, newest: 5 };
+        assert_eq!(Snapshot { parts, ..Snapshot::of_nothing() }.totals(), sum);
+        assert_eq!(Snapshot::of_nothing().totals(), Totals::default());
+    }
+
+    #[test]
+    fn a_follower_marks_what_it_makes() {
+        let tagged =
+            |tag: &str| Snapshot { tags: vec!["a".to_owned(), tag.to_owned()], ..Snapshot::of_nothing() };
+        assert!(tagged(FOLLOW_TAG).is_of_follow());
+        assert!(!tagged("b").is_of_follow() && !Snapshot::of_nothing().is_of_follow());
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::Result;
@@ -26,6 +27,9 @@ pub(super) struct Database {
     pub(super) busy: Duration,
     /// What SQLite does against power cuts.
     pub(super) synchronous: &'static str,
+    /// Pages of 4 KiB that the journal holds before they are written back and synced, once for many small runs that
+    /// touch pages all over the file; `None`: whenever the file is closed.
+    pub(super) journal_pages: Option<u32>,
 }
 
 impl Database {
@@ -129,6 +133,10 @@ impl Database {
         connection.pragma_update(None, "synchronous", self.synchronous)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
+        if let Some(pages) = self.journal_pages {
+            connection.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         Ok(connection)
     }
 

@@ -18,7 +18,6 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
 pub use ask::{Asker, Found, Stay};
@@ -72,12 +71,11 @@ const DATABASE: Database = Database {
     busy: Duration::from_secs(10),
     // Rows of two runs must not mix, whatever a power cut takes.
     synchronous: "normal",
+    journal_pages: Some(4_096),
 };
 
-/// Pages of 4 KiB that the journal holds before they are written back.
-const JOURNAL_PAGES_MAX: u32 = 4_096;
 /// Bytes of pages that SQLite keeps in memory while the catalogue is filled.
-const FILL_CACHE_KIB: i64 = 64 << 10;
+const FILL_CACHE_KIB: i64 = 48 << 10;
 /// Likewise while it is asked.
 const ASK_CACHE_KIB: i64 = 16 << 10;
 
@@ -156,9 +154,6 @@ fn remove(path: &Path) {
 fn settled(connection: Connection, path: PathBuf) -> Result<Catalogue> {
     // What was purged must not stand in the file any more.
     connection.pragma_update(None, "secure_delete", "fast")?;
-    // A small run touches pages all over the file: they are written back, and synced, once for many runs.
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", JOURNAL_PAGES_MAX, |_| Ok(()))?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(Catalogue { connection, path, begun: None })
 }
 

@@ -47,6 +47,7 @@ const DATABASE: Database = Database {
     busy: Duration::from_secs(5),
     // Rows of two runs must not mix, whatever a power cut takes.
     synchronous: "normal",
+    journal_pages: Some(2_048),
 };
 
 /// Whose cache it is.
