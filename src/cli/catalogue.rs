@@ -9,7 +9,7 @@ use crate::base::id::ObjectHash;
 use crate::base::progress::{Progress, Quiet};
 use crate::format::keyset::KeySet;
 use crate::index::IndexError;
-use crate::index::catalogue::Catalogue;
+use crate::index::catalogue::{Catalogue, FillLock};
 use crate::ops::catalogue::{CatalogueError, Options, Report, sync};
 use crate::repo::snapshots::SnapshotInfo;
 
@@ -30,6 +30,7 @@ pub fn in_step(
     snapshots: &[SnapshotInfo],
     context: &Context<'_>,
 ) -> Result<Catalogue, Failure> {
+    let _held = hold(session, context)?;
     let mut catalogue = open(session, context)?;
     let meter = Meter::start("catalogue", context.output.manner());
     let report = match bring(&mut catalogue, session, snapshots, None, &meter, context) {
@@ -67,6 +68,7 @@ pub fn follow_purge(session: &Session, context: &Context<'_>) {
     }
     let followed = session.sync().and_then(|()| {
         let listed = session.look()?.0.snapshots;
+        let _held = hold(session, context)?;
         let mut catalogue = open(session, context)?;
         Ok(bring(&mut catalogue, session, &listed, None, &Quiet::default(), context)?)
     });
@@ -89,7 +91,8 @@ pub fn keep(session: &Session, made: &ObjectHash, context: &Context<'_>) {
     if context.settings.cache_dir.is_none() || !context.settings.catalogue {
         return;
     }
-    let kept = open(session, context).and_then(|mut catalogue| {
+    let kept = hold(session, context).and_then(|_held| {
+        let mut catalogue = open(session, context)?;
         let listed = session.look()?.0.snapshots;
         let Some(info) = listed.iter().find(|info| info.hash == *made) else { return Ok(()) };
         let kept = bring(&mut catalogue, session, &listed, Some(info), &Quiet::default(), context);
@@ -109,6 +112,18 @@ pub fn keep(session: &Session, made: &ObjectHash, context: &Context<'_>) {
             complain(&format!("mailark: the catalogue was not brought into step: {}\n", failure.message));
         }
     }
+}
+
+/// Waits until nobody else brings the catalogue into step.
+fn hold(session: &Session, context: &Context<'_>) -> Result<Option<FillLock>, Failure> {
+    let Some(dir) = index_dir(context, &session.repository) else { return Ok(None) };
+    FillLock::wait(&dir, &session.repository.id()).map(Some).map_err(|error| match error {
+        IndexError::Busy => {
+            Failure::new(Kind::Storage, "another run is still filling the catalogue".to_owned())
+                .hint("try again when it is done")
+        }
+        error => CatalogueError::from(error).into(),
+    })
 }
 
 fn open(session: &Session, context: &Context<'_>) -> Result<Catalogue, Failure> {

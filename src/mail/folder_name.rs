@@ -72,6 +72,9 @@ pub enum Layout {
     Fs,
 }
 
+/// Longest name of a folder, bytes.
+const FOLDER_BYTES_MAX: usize = 255;
+
 /// The names of the folders that lead from the root of a Maildir to a folder; none for the INBOX.
 ///
 /// What a layout cannot name is written with `_`.
@@ -83,16 +86,28 @@ pub fn to_maildir(name: &str, layout: Layout) -> Vec<Vec<u8>> {
     match layout {
         Layout::PlusPlus => {
             let parts: Vec<Vec<u8>> = parts.map(|part| encode(&part.replace('.', "_"))).collect();
-            vec![[&b"."[..], &parts.join(&b'.')].concat()]
+            let joined = if parts.is_empty() { b"_".to_vec() } else { parts.join(&b'.') };
+            vec![[&b"."[..], &fitting(joined, name)].concat()]
         }
-        Layout::Fs => parts
-            .map(|part| match part.strip_prefix('.') {
-                Some(rest) => encode(&format!("_{rest}")),
+        Layout::Fs => {
+            let parts = parts.map(|part| match part.strip_prefix('.') {
+                Some(rest) => fitting(encode(&format!("_{rest}")), part),
                 None if matches!(part, "cur" | "new" | "tmp") => encode(&format!("{part}_")),
-                None => encode(part),
-            })
-            .collect(),
+                None => fitting(encode(part), part),
+            });
+            let parts: Vec<Vec<u8>> = parts.collect();
+            if parts.is_empty() { vec![b"_".to_vec()] } else { parts }
+        }
     }
+}
+
+/// A name that a file system takes: of one that is too long its letters, and a digest of all of it.
+fn fitting(encoded: Vec<u8>, name: &str) -> Vec<u8> {
+    if encoded.len() < FOLDER_BYTES_MAX {
+        return encoded;
+    }
+    let letters: String = name.chars().filter(char::is_ascii_alphanumeric).take(60).collect();
+    format!("{letters}-{}", &blake3::hash(name.as_bytes()).to_hex()[..16]).into_bytes()
 }
 
 fn shift(wide: &mut Vec<u8>, name: &mut Vec<u8>) {
@@ -114,6 +129,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn any_name_gives_a_folder_of_its_own_that_a_disk_takes() {
+        for layout in [Layout::PlusPlus, Layout::Fs] {
+            for name in ["/", "//", ".", "..", &"ä".repeat(120), &["x".repeat(60).as_str(); 9].join("/")] {
+                let parts = to_maildir(name, layout);
+                assert!(!parts.is_empty(), "{name} is no INBOX");
+                for part in parts {
+                    assert!(
+                        part.len() <= FOLDER_BYTES_MAX && part != b"." && part != b"..",
+                        "{name}: {part:?}"
+                    );
+                }
+            }
+        }
+        let long = |last: &str| to_maildir(&("ä".repeat(120) + last), Layout::PlusPlus);
+        assert_ne!(long("a"), long("b"));
+    }
 
     #[test]
     fn names_are_read_and_written() {

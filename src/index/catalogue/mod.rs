@@ -15,6 +15,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +76,8 @@ const DATABASE: Database = Database {
     journal_pages: Some(4_096),
 };
 
+const LOCK_TRIES: u32 = 1_200;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of pages that SQLite keeps in memory while the catalogue is filled.
 const FILL_CACHE_KIB: i64 = 48 << 10;
 /// Likewise while it is asked.
@@ -148,6 +152,30 @@ fn remove(path: &Path) {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         let _ = std::fs::remove_file(name);
+    }
+}
+
+/// Held while a catalogue is opened, made and brought into step: who comes second finds it done.
+pub struct FillLock {
+    _file: Option<File>,
+}
+
+impl FillLock {
+    /// Waits for whoever is at it; [`IndexError::Busy`] after a minute.
+    pub fn wait(cache: &Path, repository: &RepositoryId) -> Result<FillLock> {
+        let path = path_of(cache, repository).with_extension("lock");
+        folder::make_folder(path.parent().expect("a file in a folder"))?;
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        // Where nothing can be written nobody fills anything.
+        let Ok(file) = opened else { return Ok(FillLock { _file: None }) };
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(FillLock { _file: Some(file) }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(_)) => return Ok(FillLock { _file: None }),
+            }
+        }
+        Err(IndexError::Busy)
     }
 }
 

@@ -209,3 +209,21 @@ fn it_lives_in_one_file_that_is_made_anew_when_damaged() {
     Catalogue::wipe(dir.path(), &id);
     assert!(std::fs::read_dir(path.parent().unwrap()).unwrap().next().is_none());
 }
+
+#[test]
+fn one_fills_it_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = RepositoryId([1; 16]);
+    let first = FillLock::wait(dir.path(), &id).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let second = FillLock::wait(dir.path(), &id).unwrap();
+            sender.send("second").unwrap();
+            drop(second);
+        });
+        assert!(receiver.recv_timeout(Duration::from_millis(200)).is_err(), "the first one has it");
+        drop(first);
+        assert_eq!(receiver.recv().unwrap(), "second");
+    });
+}

@@ -9,6 +9,7 @@ use super::{CatalogueError, Change, Options, Report};
 use crate::base::id::{HostId, ObjectHash};
 use crate::base::interrupt::Interrupt;
 use crate::base::progress::Progress;
+use crate::index::IndexError;
 use crate::index::catalogue::{Catalogue, Facts, KnownSnapshot, Series, SeriesNumber};
 use crate::mail::templates::Users;
 use crate::repo::RepoError;
@@ -179,8 +180,8 @@ impl<'a> Run<'_, 'a> {
             let number = fill.series(series)?;
             let next = before.map_or(1, |(_, number)| number + 1);
             if fill.last_number(number)? != next - 1 {
-                // Another process is at it, and will be done with this series.
-                return Ok(());
+                // Another process is at it, without a lock, and nobody knows how far it is.
+                return Err(IndexError::Busy.into());
             }
             let reuse = reader.as_ref().is_some_and(|(of, _)| of.domain == info.domain);
             let after = if reuse { reader.take().expect("looked at above").1 } else { (self.open)(info)? };

@@ -85,14 +85,14 @@ pub struct Answer<'f> {
 /// Where the messages of all users go.
 enum Place<'o> {
     Folder { target: Box<Target>, owners: Owners, taken: HashSet<String> },
-    Archive(TarSink<Stdout<'o>>),
+    Archive(TarSink<Stdout<'o>>, HashSet<String>),
     Pipe(Stream<Stdout<'o>>),
 }
 
 impl<'o> Place<'o> {
     fn open(args: &WriteArgs, form: Form, head: &Head, output: &'o Output) -> Result<Place<'o>, Failure> {
         Ok(match form {
-            Form::Tar => Place::Archive(TarSink::new(Stdout(output), "")),
+            Form::Tar => Place::Archive(TarSink::new(Stdout(output), ""), HashSet::new()),
             Form::Letters => Place::Pipe(Stream::new(Stdout(output), head).map_err(PutError::Stream)?),
             _ => {
                 let target =
@@ -114,8 +114,8 @@ impl<'o> Place<'o> {
         let layout: folder_name::Layout = args.write.layout.unwrap_or_default().into();
         match self {
             Place::Pipe(stream) => work(stream),
-            Place::Archive(archive) => {
-                archive.go_into(user);
+            Place::Archive(archive, taken) => {
+                archive.go_into(&free_name(user, taken));
                 work(&mut MaildirWriter::new(TarPart(archive), layout))
             }
             Place::Folder { target, owners, taken } => {
@@ -133,7 +133,7 @@ impl<'o> Place<'o> {
     fn close(self) -> Result<(), Failure> {
         match self {
             Place::Folder { .. } => Ok(()),
-            Place::Archive(mut archive) => Ok(Sink::finish(&mut archive)?),
+            Place::Archive(mut archive, _) => Ok(Sink::finish(&mut archive)?),
             Place::Pipe(stream) => Ok(stream.close().map_err(PutError::Stream)?),
         }
     }

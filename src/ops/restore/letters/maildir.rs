@@ -98,9 +98,9 @@ pub fn made_base(letter: &Letter, number: u64) -> Vec<u8> {
 }
 
 impl Open {
-    /// The name of a message, and whether it goes into `new`.
-    fn name(&mut self, letter: &Letter) -> (Vec<u8>, bool, u64) {
-        let plain = !letter.base.is_empty() && letter.base.len() <= BASE_BYTES_MAX;
+    /// The name of a message, and whether it goes into `new`; a new one where its own is taken.
+    fn name(&mut self, letter: &Letter, is_taken: bool) -> (Vec<u8>, bool, u64) {
+        let plain = !is_taken && !letter.base.is_empty() && letter.base.len() <= BASE_BYTES_MAX;
         let mut name = if plain { letter.base.clone() } else { made_base(letter, self.nameless) };
         self.nameless += u64::from(!plain);
         let mut lost = 0;
@@ -166,7 +166,7 @@ impl<S: Sink> Writer for MaildirWriter<S> {
     fn put(&mut self, message: &Outgoing<'_>) -> Result<(), LetterError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let letter = message.letter;
-        let (name, is_new, lost) = open.name(letter);
+        let (mut name, is_new, lost) = open.name(letter, false);
         let place = below(&open.path, if is_new { b"new" } else { b"cur" });
         let meta = Meta {
             mode: message.mode & 0o666,
@@ -174,9 +174,9 @@ impl<S: Sink> Writer for MaildirWriter<S> {
             mtime_s: letter.arrived_s,
             mtime_ns: letter.arrived_ns,
         };
-        if !self.sink.file((&place, &name), letter.size, &meta, message.read)? {
-            self.lost.names += 1;
-            return Ok(());
+        // Another one has its name: two versions of one message, or two folders under one name.
+        while !self.sink.file((&place, &name), letter.size, &meta, message.read)? {
+            name = open.name(letter, true).0;
         }
         self.lost.keywords += lost;
         // An mbox says in its messages which numbering they have.

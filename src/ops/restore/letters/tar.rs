@@ -19,6 +19,8 @@ pub struct TarSink<W> {
     out: W,
     top: Vec<u8>,
     folders: HashSet<Vec<Vec<u8>>>,
+    /// Names that are taken, by their digests.
+    files: HashSet<[u8; 16]>,
 }
 
 /// Writes digits and a NUL into a field.
@@ -64,13 +66,19 @@ fn pax_line(key: &str, value: &[u8]) -> Vec<u8> {
 impl<W: Write> TarSink<W> {
     /// Writes into a stream; everything lies in a folder called `top`.
     pub fn new(out: W, top: &str) -> TarSink<W> {
-        TarSink { out, top: safe_name(top, NAME_MAX / 2).into_bytes(), folders: HashSet::new() }
+        TarSink {
+            out,
+            top: safe_name(top, NAME_MAX / 2).into_bytes(),
+            folders: HashSet::new(),
+            files: HashSet::new(),
+        }
     }
 
-    /// What comes next lies in a folder of this name.
+    /// What comes next lies in a folder of this name, which is safe, and which no other one has.
     pub fn go_into(&mut self, top: &str) {
-        self.top = safe_name(top, NAME_MAX / 2).into_bytes();
+        self.top = top.as_bytes().to_vec();
         self.folders.clear();
+        self.files.clear();
     }
 
     fn path(&self, path: &[Vec<u8>]) -> Vec<u8> {
@@ -118,6 +126,10 @@ impl<W: Write> Sink for TarSink<W> {
     ) -> Result<bool, LetterError> {
         let stream = |error| ExtractError::Write(PutError::Stream(error));
         let name = self.path(&[path, &[name.to_vec()]].concat());
+        let digest = blake3::hash(&name);
+        if !self.files.insert(*digest.as_bytes().first_chunk().expect("a digest holds 16 bytes")) {
+            return Ok(false);
+        }
         self.entry(&name, b'0', size, meta).map_err(stream)?;
         let mut left = size;
         let out = &mut self.out;
