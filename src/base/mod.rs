@@ -1,6 +1,7 @@
 //! Layer 0: identifiers, limits, time, randomness, progress. Knows nothing of mail or storage.
 
 pub mod bytes;
+pub mod causes;
 pub mod clock;
 pub mod entropy;
 pub mod id;

@@ -67,8 +67,8 @@ pub fn follow_purge(session: &Session, context: &Context<'_>) {
         return;
     }
     let followed = session.sync().and_then(|()| {
-        let listed = session.look()?.0.snapshots;
         let _held = hold(session, context)?;
+        let listed = session.look()?.0.snapshots;
         let mut catalogue = open(session, context)?;
         Ok(bring(&mut catalogue, session, &listed, None, &Quiet::default(), context)?)
     });

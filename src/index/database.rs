@@ -56,6 +56,14 @@ impl Database {
         self.configured(Connection::open_with_flags(path, flags)?)
     }
 
+    /// Opens one that was just made, which gets its journal.
+    fn connect_first(&self, path: &Path) -> Result<Connection> {
+        let connection = self.connect(path)?;
+        // Readers do not wait for a writer; a file system that cannot do it keeps the rollback journal.
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        Ok(connection)
+    }
+
     /// Makes one where there is none; `fill` writes its first rows.
     pub(super) fn create(
         &self,
@@ -63,9 +71,7 @@ impl Database {
         fill: impl FnOnce(&Connection) -> Result<()>,
     ) -> Result<Connection> {
         folder::create_file(path)?;
-        let mut connection = self.connect(path)?;
-        // Readers do not wait for a writer; a file system that cannot do it keeps the rollback journal.
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        let mut connection = self.connect_first(path)?;
         self.fill(&mut connection, fill)?;
         Ok(connection)
     }
@@ -97,14 +103,11 @@ impl Database {
         for statement in &self.schema[tables..] {
             connection.execute_batch(statement)?;
         }
-        connection.pragma_update(None, "application_id", self.application)?;
-        connection.pragma_update(None, "user_version", self.version)?;
+        self.mark(&connection)?;
         connection.close().map_err(|(_, error)| error)?;
         let synced = std::fs::File::open(begun).and_then(|file| file.sync_all());
         synced.and_then(|()| std::fs::rename(begun, path)).map_err(IndexError::io(begun))?;
-        let connection = self.connect(path)?;
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-        Ok(connection)
+        self.connect_first(path)
     }
 
     /// Is somebody at it, or was it left behind?
@@ -146,9 +149,14 @@ impl Database {
             transaction.execute_batch(statement)?;
         }
         fill(&transaction)?;
-        transaction.pragma_update(None, "application_id", self.application)?;
-        transaction.pragma_update(None, "user_version", self.version)?;
+        self.mark(&transaction)?;
         Ok(transaction.commit()?)
+    }
+
+    /// Says what it is.
+    fn mark(&self, connection: &Connection) -> Result<()> {
+        connection.pragma_update(None, "application_id", self.application)?;
+        Ok(connection.pragma_update(None, "user_version", self.version)?)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::base::bytes::hex;
 use crate::base::entropy;
 use crate::base::id::RepositoryId;
 
-const LOCK_TRIES: u32 = 500;
+/// How long an index that is made or thrown away is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const RUN_SUFFIX: &str = ".run";
 const NAME_DIGITS: usize = 16;
@@ -34,6 +35,28 @@ pub(super) struct PlaceLock {
     _file: File,
 }
 
+/// Locks a file, made where there is none, against other processes until it is dropped.
+///
+/// # Errors
+/// [`IndexError::Busy`] when it is locked for all of `wait`; [`IndexError::Io`] when it cannot be made or locked.
+pub(super) fn lock_file(path: &Path, wait: Duration) -> Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(IndexError::io(path))?;
+    for _ in 0..wait.as_millis() / LOCK_PAUSE.as_millis() {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(IndexError::Io { path: path.to_owned(), source }),
+        }
+    }
+    Err(IndexError::Busy)
+}
+
 impl Place {
     /// Makes the place, readable by its owner alone.
     pub(super) fn create(cache: &Path, repository: &RepositoryId) -> Result<Place> {
@@ -43,22 +66,7 @@ impl Place {
     }
 
     pub(super) fn lock(&self) -> Result<PlaceLock> {
-        let path = self.root.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(IndexError::io(&path))?;
-        for _ in 0..LOCK_TRIES {
-            match file.try_lock() {
-                Ok(()) => return Ok(PlaceLock { _file: file }),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::Error(source)) => return Err(IndexError::Io { path, source }),
-            }
-        }
-        Err(IndexError::Busy)
+        Ok(PlaceLock { _file: lock_file(&self.root.join("lock"), LOCK_WAIT)? })
     }
 
     /// The folder that counts; damage when there is none.

@@ -34,8 +34,8 @@ const DATABASE: Database = Database {
     schema: &SCHEMA,
     busy: Duration::from_secs(10),
     // A power cut may tear anything here; the checksums notice it, and a rebuild costs seconds.
-    journal_pages: None,
     synchronous: "off",
+    journal_pages: None,
 };
 
 /// What must agree over all tables.

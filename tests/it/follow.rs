@@ -103,6 +103,17 @@ impl Followed {
         listed.as_array().unwrap().last().unwrap()["messages"].as_u64().unwrap()
     }
 
+    /// Goes on after a flood of events: mail in a folder is found, and then told of once more. Ends.
+    #[track_caller]
+    fn hears_again_in(self, folder: &str) {
+        self.deliver(folder, 1);
+        signal(&self.child.0, Signal::CONT);
+        wait_until("the message", || self.messages() == 1);
+        self.deliver(folder, 2);
+        wait_until("the second message, by an event", || self.messages() == 2);
+        self.end();
+    }
+
     #[track_caller]
     fn end(mut self) -> TestEnv {
         signal(&self.child.0, Signal::TERM);
@@ -241,12 +252,7 @@ fn a_lost_flood_of_events_loses_nothing() {
     for folder in ["cur", "new", "tmp"] {
         followed.env.folder(&format!("vmail/user/.Late/{folder}"));
     }
-    followed.deliver("user/.Late/new", 1);
-    signal(&followed.child.0, Signal::CONT);
-    wait_until("the message", || followed.messages() == 1);
-    followed.deliver("user/.Late/new", 2);
-    wait_until("the second message, by an event", || followed.messages() == 2);
-    followed.end();
+    followed.hears_again_in("user/.Late/new");
 }
 
 #[test]
@@ -270,12 +276,7 @@ fn a_lost_flood_from_a_whole_file_system_loses_nothing() {
     for number in 0..limit + 4_000 {
         File::create(beside.join(number.to_string())).unwrap();
     }
-    followed.deliver("user/new", 1);
-    signal(&followed.child.0, Signal::CONT);
-    wait_until("the message", || followed.messages() == 1);
-    followed.deliver("user/new", 2);
-    wait_until("the second message, by an event", || followed.messages() == 2);
-    followed.end();
+    followed.hears_again_in("user/new");
     drop(disk);
 }
 

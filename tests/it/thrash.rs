@@ -496,7 +496,7 @@ fn shared_stage(name: &str, seed: impl FnOnce() -> u64, slow: bool) -> Option<St
     Some(Stage { _share: Some(share), ..stage })
 }
 
-/// Open: about once in twenty runs the mirror lacks, by its own `check`, a snapshot that the repository has or had.
+/// Open: in one run the mirror lacked, by its own `check`, the newest snapshot of a host.
 #[test]
 #[ignore = "open: see tests/RELIABILITY.md, Real processes"]
 fn killed_processes_on_a_mounted_share() {

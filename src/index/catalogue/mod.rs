@@ -15,8 +15,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,8 +75,8 @@ const DATABASE: Database = Database {
     journal_pages: Some(4_096),
 };
 
-const LOCK_TRIES: u32 = 1_200;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How long another process that fills the catalogue is waited for.
+const FILL_WAIT: Duration = Duration::from_secs(60);
 /// Bytes of pages that SQLite keeps in memory while the catalogue is filled.
 const FILL_CACHE_KIB: i64 = 48 << 10;
 /// Likewise while it is asked.
@@ -165,17 +164,11 @@ impl FillLock {
     pub fn wait(cache: &Path, repository: &RepositoryId) -> Result<FillLock> {
         let path = path_of(cache, repository).with_extension("lock");
         folder::make_folder(path.parent().expect("a file in a folder"))?;
-        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        // Where nothing can be written nobody fills anything.
-        let Ok(file) = opened else { return Ok(FillLock { _file: None }) };
-        for _ in 0..LOCK_TRIES {
-            match file.try_lock() {
-                Ok(()) => return Ok(FillLock { _file: Some(file) }),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::Error(_)) => return Ok(FillLock { _file: None }),
-            }
+        match folder::lock_file(&path, FILL_WAIT) {
+            Err(IndexError::Busy) => Err(IndexError::Busy),
+            // Where nothing can be written nobody fills anything.
+            locked => Ok(FillLock { _file: locked.ok() }),
         }
-        Err(IndexError::Busy)
     }
 }
 

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::walker::Walker;
 use super::worker::Worker;
 use super::{BackupError, Options, Report, stream, suspect, unchanged};
+use crate::base::causes::told;
 use crate::base::id::{BlobId, ObjectHash};
 use crate::base::{bytes, clock};
 use crate::format::content::BlobKind;
@@ -345,12 +346,7 @@ impl Shared<'_> {
 
     /// Notes that a whole part failed.
     fn report_failure(&self, path: &[u8], error: &SourceError) {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
+        let text = told(error);
         let mut findings = self.findings.lock().expect("no holder panics");
         findings.count += 1;
         self.progress.problem(&text);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::dirs::{self, trouble};
-use super::fitness::told;
 use super::journal::{Journal, Step};
 use super::post::Post;
 use super::quota::{self, Weight};
@@ -11,6 +10,7 @@ use super::subscriptions::{self, Change};
 use super::trays::{self, Published};
 use super::{Report, Result};
 use crate::base::bytes;
+use crate::base::causes::told;
 
 impl Post {
     /// All letters have come: new folders appear, and the run ends.

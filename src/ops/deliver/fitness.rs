@@ -7,13 +7,8 @@ use super::mailbox::{Folder, Mailbox};
 use super::post::Post;
 use super::trays;
 use super::{DeliverError, Result};
+use crate::base::causes::told;
 use crate::source::dir::OpenDir;
-
-/// An error with its causes, for a report.
-pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
 
 /// Makes `new` and `tmp` where they are missing, like `cur`: mail programs do, too.
 pub(super) fn complete(folder: &OpenDir) -> Result<()> {

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
-use super::fitness::told;
 use super::identity::{Identities, Place};
 use super::journal::{Flagged, Journal, Step};
 use super::mailbox::{Folder, Mailbox, lock};
@@ -14,6 +13,7 @@ use super::resume::begun;
 use super::trays::{self, Tray};
 use super::{Options, Part, Result};
 use crate::base::bytes;
+use crate::base::causes::told;
 use crate::mail::letter::{FLAGS, Letter};
 use crate::mail::maildir;
 use crate::source::dir::OpenDir;

@@ -10,7 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fsync, futimens};
 use rustix::io::Errno;
 
 use super::dirs::{self, trouble};
-use super::fitness::{complete, told};
+use super::fitness::complete;
 use super::identity::{Identities, Place};
 use super::incoming::{Arrived, Content, Incoming, Rival, Temporary, same_content};
 use super::journal::{Brought, Journal, Step};
@@ -19,6 +19,7 @@ use super::naming::{fits, fresh_base};
 use super::trays::{self, Tray};
 use super::{DeliverError, Into, LINES_MAX, Options, Part, Report, Result, StillThere};
 use crate::base::bytes;
+use crate::base::causes::told;
 use crate::mail::letter::Letter;
 use crate::mail::maildir;
 use crate::source::dir::OpenDir;

@@ -62,9 +62,9 @@ impl WriteArgs {
     /// The form that is asked for; `None` when nothing is to be written.
     pub fn form(&self) -> Result<Option<Form>, Failure> {
         let Some(to) = &self.restore_to else { return Ok(None) };
-        let is_stream = to.as_os_str() == "-";
-        let form = self.form.unwrap_or(if is_stream { Form::Letters } else { Form::Maildir });
-        if is_stream != matches!(form, Form::Tar | Form::Letters) {
+        let to_stream = to.as_os_str() == "-";
+        let form = self.form.unwrap_or(if to_stream { Form::Letters } else { Form::Maildir });
+        if to_stream != is_stream(form) {
             let what = "--as tar or letters, and --restore-to -, belong together";
             return Err(Failure::new(Kind::Usage, what));
         }
@@ -294,7 +294,6 @@ fn report(tallies: &[(String, Tally)], place: &str, answer: &Answer<'_>) -> Valu
         "folders": folders.collect::<Vec<_>>(),
         "opaque": all(|tally| tally.opaque),
         "keywords_lost": all(|tally| tally.lost.keywords),
-        "names_taken": all(|tally| tally.lost.names),
         "problem_count": all(|tally| tally.problem_count),
         "problems": problems(missing.map(|(path, text)| (path.as_slice(), text.as_str()))),
         "found": answer.found.iter().map(|message| as_json(message, answer.asker)).collect::<Vec<_>>(),

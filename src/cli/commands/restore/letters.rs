@@ -395,7 +395,6 @@ fn as_json(tally: &Tally, args: &RestoreArgs, request: &Request, selection: &Sel
         "folders": folders,
         "opaque": tally.opaque,
         "keywords_lost": tally.lost.keywords,
-        "names_taken": tally.lost.names,
         "problem_count": tally.problem_count,
         "problems": problems(tally.problems.iter().map(|(path, text)| (path.as_slice(), text.as_str()))),
     })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::base::bytes;
+use crate::base::causes::told;
 use crate::base::progress::Progress;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{Output, count};
@@ -47,7 +48,6 @@ impl Tally {
         let gaps = [
             (self.opaque, "messages are compressed or encrypted by the mail server, and given as they lie"),
             (self.lost.keywords, "keywords left out: a Maildir folder has no more than 26"),
-            (self.lost.names, "messages left out: another one in their folder has their name"),
         ];
         let gaps = gaps.into_iter().filter(|(number, _)| *number > 0);
         gaps.map(|(number, what)| format!("{} {what}", count(number))).collect()
@@ -91,14 +91,8 @@ impl<'w, 'p> Outlet<'w, 'p> {
     }
 
     /// Notes what cannot be read or written.
-    pub fn broken(&mut self, path: &[u8], error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        self.lost(path, text);
+    pub fn broken(&mut self, path: &[u8], error: &(dyn std::error::Error + 'static)) {
+        self.lost(path, told(error));
     }
 
     /// Notes what is missing, and why.

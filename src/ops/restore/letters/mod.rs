@@ -91,8 +91,6 @@ pub struct Outgoing<'a> {
 pub struct Lost {
     /// Keywords that found no letter: a Maildir folder has 26.
     pub keywords: u64,
-    /// Messages whose file name another one had.
-    pub names: u64,
 }
 
 /// Writes messages in one form.
